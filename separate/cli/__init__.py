@@ -1,0 +1,79 @@
+"""The command line: `separate INPUT...` and its subcommands. One file a command; the library is imported inside them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from separate.cli.models import models_app
+from separate.cli.run import run_command
+from separate.cli.text import one_line
+from separate.errors import SeparateError
+
+__all__ = ["app", "main"]
+
+DEFAULT = "separate-songs"  # how the default command is called inside; nobody types it
+EPILOG = """Other commands: [bold]separate models[/bold], [bold]separate models show NAME[/bold].
+
+Exit codes: 0 all done, 1 a song or its stems failed, 2 wrong usage, 3 checkpoint trouble, 130 interrupted."""
+GROUP_OPTIONS = ("--install-completion", "--show-completion")
+
+
+class Commands(TyperGroup):
+    """A group whose first word may be a song: then it is the default command's."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the default command's name before arguments that name no other command."""
+        if not args and not ctx.resilient_parsing:
+            args = ["--help"]
+        if args and args[0] not in self.commands and not args[0].startswith(GROUP_OPTIONS):
+            args = [DEFAULT, *args]
+        return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        """Complete the first word as a command, or as an option or a file of the default command."""
+        return super().shell_complete(ctx, incomplete) + self.commands[DEFAULT].shell_complete(ctx, incomplete)
+
+
+class Default(TyperCommand):
+    """The command that has no name."""
+
+    def get_usage(self, ctx: Any) -> str:
+        """Show how it is really called."""
+        return "Usage: separate INPUT... [OPTIONS]"
+
+
+app = typer.Typer(cls=Commands, rich_markup_mode="rich", pretty_exceptions_enable=False)
+app.command(DEFAULT, cls=Default, hidden=True, epilog=EPILOG)(run_command)
+app.add_typer(models_app, name="models")
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    try:
+        code = app(standalone_mode=False)
+    except SeparateError as error:
+        fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        # Threads may be deep in a model: nothing is half-written, so there is nothing to wait for.
+        print("\nseparate: interrupted; what was not complete has been removed", file=sys.stderr, flush=True)
+        os._exit(130)
+    except BrokenPipeError:
+        os._exit(141)  # who read our output has gone; what shells report for that
+    except Exception as error:
+        # Typer carries a command-line parser under a name of its own in each version: known by what its errors can do.
+        if not hasattr(error, "format_message"):
+            raise
+        fail(f"{error.format_message()} See `separate --help`.", getattr(error, "exit_code", 2))
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def fail(message: str, code: int) -> None:
+    """Say in one line what is wrong, and leave."""
+    print(f"separate: {one_line(message)}", file=sys.stderr)
+    sys.exit(code)
+

@@ -1,0 +1,67 @@
+"""The architectures, one file each, and the seam that they share.
+
+A model is a `torch.nn.Module` whose `forward` takes a mixture (batch, channel, time) at `sample_rate` and returns
+its stems (batch, source, channel, time). Besides, it says
+
+    sources       the names of its stems, in the order of its output
+    sample_rate   in Hz
+    segment       seconds of a chunk that it works best on
+    context       seconds at either end of a chunk that only serve as surroundings
+    sums          whether its stems add up to the mixture
+
+Nothing else is asked of it: no caller looks at its type.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol
+
+from separate.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["MODELS", "Model", "build", "check_config"]
+
+# architecture -> "module:model class:config class"
+MODELS = {
+    "d2-gru": "separate.models.d2gru:D2GRU:D2GRUConfig",
+}
+
+
+class Model(Protocol):
+    """What the rest of the house knows of a model. Every one is a `torch.nn.Module` as well."""
+
+    sources: tuple[str, ...]
+    sample_rate: int
+    segment: float
+    context: float
+    sums: bool
+
+    def __call__(self, mix: Tensor) -> Tensor:
+        """(batch, channel, time) -> (batch, source, channel, time)."""
+        ...
+
+
+def build(architecture: str, config: Mapping[str, Any]) -> Any:
+    """Make the model `architecture` with the settings in `config`; its weights are random until some are loaded."""
+    if architecture not in MODELS:
+        raise CheckpointError(f"unknown architecture {architecture!r}: this version knows {', '.join(sorted(MODELS))}")
+    module_name, model_name, config_name = MODELS[architecture].split(":")
+    module = import_module(module_name)
+    return getattr(module, model_name)(check_config(getattr(module, config_name), architecture, config))
+
+
+def check_config(kind: Any, architecture: str, config: Mapping[str, Any]) -> Any:
+    """Turn the plain data of a header or a recipe into the dataclass `kind`, naming what does not fit."""
+    known = {field.name for field in dataclasses.fields(kind)}
+    if unknown := sorted(set(config) - known):
+        raise CheckpointError(f"{architecture} has no setting {unknown[0]!r}: it knows {', '.join(sorted(known))}")
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
+    try:
+        return kind(**values)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{architecture}: {error}") from error

@@ -1,0 +1,3 @@
+from separate.cli import main
+
+main()

@@ -1,0 +1,223 @@
+"""The two packages that decode, under one face, with their errors translated.
+
+    Sndfile   libsndfile: WAV and its relatives, FLAC, Ogg Vorbis, Opus
+    Ffmpeg    PyAV: MP3, M4A, AAC, WMA, WebM, ALAC, joined Ogg files, and whatever libsndfile refuses
+
+libsndfile could read MP3 too, but the decoder in it writes warnings to standard error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from separate.audio.headers import mp3_states_length
+from separate.errors import DependencyError, InputError
+
+if TYPE_CHECKING:
+    from av.audio.frame import AudioFrame
+    from av.audio.stream import AudioStream
+    from av.container import InputContainer
+    from av.packet import Packet
+
+__all__ = ["DecodingError", "Ffmpeg", "Sndfile"]
+
+
+class DecodingError(Exception):
+    """A decoder gives up at `position`."""
+
+    def __init__(self, what: str, position: int) -> None:
+        super().__init__(what)
+        self.position = position
+
+
+class Sndfile:
+    """A file as libsndfile reads it; raises soundfile's errors where it refuses, for another decoder to try."""
+
+    tolerance = 0  # frames that may be missing before the song counts as cut short
+
+    def __init__(self, file: BinaryIO) -> None:
+        file.seek(0)
+        self._sound = soundfile.SoundFile(file)
+        if self._sound.frames >= 2**62:  # a FLAC encoded into a pipe states no length, and then libsndfile cannot seek
+            raise soundfile.SoundFileRuntimeError("unknown length")
+        subtype: str = self._sound.subtype
+        self.rate: int = self._sound.samplerate
+        self.channels: int = self._sound.channels
+        self.frames: int | None = self._sound.frames
+        self.is_float = subtype in {"FLOAT", "DOUBLE"}
+        depth = re.search(r"(?:PCM|ALAC)_[SU]?(\d+)", subtype)
+        self.bits = 32 if self.is_float else -(-int(depth[1]) // 8) * 8 if depth else 16
+        format_ = self._sound.format.lower()
+        self.container = "opus" if subtype == "OPUS" else {"wavex": "wav"}.get(format_, format_)
+
+    def blocks(self, start: int, stop: int, size: int) -> Iterator[NDArray[np.float32]]:
+        """Seek, which libsndfile does to the sample in all of its formats, and read."""
+        end = min(stop, self._sound.frames)
+        position = start
+        try:
+            self._sound.seek(min(start, self._sound.frames))
+            while position < end:
+                block = self._sound.read(min(size, end - position), dtype="float32", always_2d=True).T  # channel, time
+                if not block.shape[1]:
+                    return
+                position += block.shape[1]
+                yield block
+        except soundfile.SoundFileError as error:
+            raise DecodingError("decoding fails", max(position, self._sound.tell())) from error
+
+    def close(self) -> None:
+        """Let go of libsndfile's handle, not of the file."""
+        self._sound.close()
+
+
+# What FFmpeg may take a file for: sound, and films with sound. Without the list, a text file could be a playlist that
+# makes it open other files.
+_DEMUXERS = (
+    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dsf,dts,eac3,flac,flv,mov,matroska,mp3,mpc,mpc8,mpeg,mpegts,ogg,oma,rm,tak,"
+    "truehd,tta,voc,w64,wav,wv"
+)
+# Frames one after the other without a container: junk between them (tags of joined files) is skipped, as players do.
+_BARE = {"aac", "ac3", "dts", "eac3", "mp3", "mpeg", "ts"}
+# These say for sure how long a stream is. FFmpeg guesses for others, from the bit rate or the last time stamp.
+_STATE_LENGTH = {"aiff", "ape", "caf", "flac", "m4a", "tak", "tta", "w64", "wav", "wma", "wv"}
+_SHORT_NAMES = {"mov,mp4,m4a,3gp,3g2,mj2": "m4a", "matroska,webm": "mkv", "mpegts": "ts", "asf": "wma"}
+
+
+class Ffmpeg:
+    """The first audio stream of a file as FFmpeg's libraries read it, from the beginning every time."""
+
+    def __init__(self, file: BinaryIO, song: str) -> None:
+        try:
+            import av
+        except (ImportError, OSError) as error:
+            raise DependencyError(f"{song}: PyAV, which reads such files, does not load: pip install av") from error
+        self._file = file
+        try:
+            with self._container() as container:
+                if not container.streams.audio:
+                    raise InputError(f"{song}: has no sound in it")
+                self._describe(container)
+                self.frames = self._stated_frames(container)
+        except (av.FFmpegError, OSError) as error:
+            raise InputError(
+                f"{song}: not a sound file that separate can read, or damaged at its start; "
+                "if it plays elsewhere, convert it to WAV"
+            ) from error
+
+    def _container(self) -> InputContainer:
+        import av
+
+        self._file.seek(0)
+        return av.open(self._file, mode="r", options={"format_whitelist": _DEMUXERS})
+
+    def _describe(self, container: InputContainer) -> None:
+        codec = container.streams.audio[0].codec_context
+        samples = codec.format.name.removesuffix("p")
+        lossless = codec.codec.lossless  # WavPack, which knows both kinds, counts as lossless
+        self.rate, self.channels = codec.rate, codec.channels
+        self.is_float = lossless and samples in {"flt", "dbl"}
+        # FFmpeg hands out 20 and 24 bits in 32.
+        depth = {"u8": 8, "s16": 16, "s32": 32 if "32" in codec.name else 24}.get(samples, 32)
+        self.bits = depth if lossless else 16
+        self.container = _SHORT_NAMES.get(container.format.name, container.format.name)
+        self.tolerance = self.rate // 2  # stated lengths are rounded, some to a frame and some to milliseconds
+
+    def _stated_frames(self, container: InputContainer) -> int | None:
+        stream = container.streams.audio[0]
+        frames = None
+        if self.container in _STATE_LENGTH or (self.container == "mp3" and mp3_states_length(self._file)):
+            if stream.duration is not None and stream.time_base:
+                frames = round(stream.duration * stream.time_base * self.rate)
+        elif self.container == "mkv" and len(container.streams) == 1 and container.duration:
+            frames = round(container.duration * self.rate / 1_000_000)  # else it is the longest stream's
+        # iTunes states delay, padding and length in hexadecimal.
+        gapless = re.match(
+            r"\s*[0-9A-F]+\s+[0-9A-F]+\s+[0-9A-F]+\s+([0-9A-F]+)", container.metadata.get("iTunSMPB", "")
+        )
+        if frames and gapless and 0 < int(gapless[1], 16) < frames:
+            frames = int(gapless[1], 16)
+        return frames
+
+    def blocks(self, start: int, stop: int, size: int) -> Iterator[NDArray[np.float32]]:
+        """Decode everything up to `stop` and drop what comes before `start`: FFmpeg's seeking is not exact."""
+        position, held = 0, 0
+        parts: list[NDArray[np.float32]] = []
+        for samples in self._frames():
+            wanted = samples[:, max(start - position, 0) : max(stop - position, 0)]
+            position += samples.shape[1]
+            if wanted.shape[1]:  # an empty view would keep its samples in memory
+                parts.append(wanted)
+                held += wanted.shape[1]
+            if held >= size:
+                joined = np.concatenate(parts, axis=1)  # channel, time
+                whole = held - held % size
+                for at in range(0, whole, size):
+                    yield joined[:, at : at + size]
+                parts, held = [joined[:, whole:]], held - whole
+            if position >= stop:
+                break
+        if held:
+            yield np.concatenate(parts, axis=1)
+
+    def _frames(self) -> Iterator[NDArray[np.float32]]:
+        """Decode from the beginning. FFmpeg leaves out the encoder's delay; its padding is left out here."""
+        import av
+
+        position = 0
+        last: AudioFrame | None = None  # held back until it is known to be the last
+        try:
+            with self._container() as container:
+                for packet in container.demux(container.streams.audio[0]):
+                    for frame in self._decoded(packet):
+                        if (frame.sample_rate, frame.layout.nb_channels) != (self.rate, self.channels):
+                            raise DecodingError("the rate or the number of channels changes", position)
+                        if last:
+                            position += last.samples
+                            yield _floats(last)
+                        last = frame
+        except av.FFmpegError as error:
+            raise DecodingError("decoding fails", position + (last.samples if last else 0)) from error
+        if (
+            last is None and self.container in _BARE
+        ):  # MP4 and others may hold an empty song; these need a frame to be recognised
+            raise DecodingError("decoding fails", 0)
+        if last:
+            yield _floats(last)[:, : self._length_of_last(last, position)]
+
+    def _decoded(self, packet: Packet[AudioStream]) -> list[AudioFrame]:
+        import av
+
+        try:
+            return packet.decode()
+        except av.InvalidDataError:
+            if self.container in _BARE:
+                return []
+            raise
+
+    def _length_of_last(self, frame: AudioFrame, position: int) -> int:
+        length = frame.samples
+        if frame.duration and frame.time_base and frame.time_base * self.rate <= 1:  # MP4 shortens its last packet
+            length = min(length, round(frame.duration * frame.time_base * self.rate))
+        if self.container == "m4a" and self.frames and self.frames > position:
+            length = min(length, self.frames - position)
+        return length
+
+    def close(self) -> None:
+        """Nothing is open between two calls of `blocks`."""
+
+
+def _floats(frame: AudioFrame) -> NDArray[np.float32]:
+    samples = frame.to_ndarray()
+    if not frame.format.is_planar:
+        samples = samples.reshape(-1, frame.layout.nb_channels).T  # channel, time
+    if samples.dtype == np.uint8:
+        return (samples.astype(np.float32) - np.float32(128)) / np.float32(128)
+    if samples.dtype.kind == "i":
+        return samples.astype(np.float32) / np.float32(2 ** (8 * samples.dtype.itemsize - 1))
+    return samples.astype(np.float32)

@@ -1,0 +1,121 @@
+"""What the bytes of a sound file promise about its length, read without decoding.
+
+Decoders take a file that is cut short for a shorter song. These functions are how the reader knows better.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import BinaryIO, NamedTuple
+
+__all__ = ["DataChunk", "data_chunk", "last_ogg_page", "mp3_states_length"]
+
+
+class DataChunk(NamedTuple):
+    """The samples of an uncompressed file, in bytes."""
+
+    promised: int | None  # None: a stream's header, which means 'to the end of the file'
+    found: int
+
+
+class _Layout(NamedTuple):
+    """How a family of files writes its chunks: a name, a size, a body, padded to a multiple of `align`."""
+
+    name_bytes: int
+    size: str  # as struct writes it
+    first: int  # where the first chunk starts
+    data: bytes  # the name of the chunk with the samples
+    align: int = 2
+    size_counts_header: bool = False
+
+
+_RIFF = _Layout(4, "<I", 12, b"data")
+_LAYOUTS = {
+    b"RIFF": _RIFF,
+    b"RF64": _RIFF,
+    b"BW64": _RIFF,
+    b"RIFX": _Layout(4, ">I", 12, b"data"),
+    b"FORM": _Layout(4, ">I", 12, b"SSND"),
+    b"caff": _Layout(4, ">q", 8, b"data", align=1),
+    b"riff": _Layout(16, "<Q", 40, b"data", align=8, size_counts_header=True),  # Wave64
+}
+
+
+def data_chunk(file: BinaryIO) -> DataChunk | None:
+    """Find the samples of a WAV, RF64, Wave64, AIFF, CAF or AU file; None if it is none of these, or has none."""
+    end = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    head = file.read(12).ljust(12, b"\0")
+    if head[:4] == b".snd":
+        offset, size = struct.unpack(">II", head[4:])
+        return DataChunk(None if size == 0xFFFFFFFF else size, max(0, end - offset))
+    layout = _LAYOUTS.get(head[:4])
+    return layout and _walk(file, layout, end)
+
+
+def _walk(file: BinaryIO, layout: _Layout, end: int) -> DataChunk | None:
+    header = layout.name_bytes + struct.calcsize(layout.size)
+    at, long_size = layout.first, 0
+    for _ in range(1000):  # real files have about ten chunks; a file of zeros would have millions
+        file.seek(at)
+        head = file.read(header)
+        if len(head) < header:
+            break
+        name, (size,) = head[:4], struct.unpack(layout.size, head[layout.name_bytes :])
+        size -= header if layout.size_counts_header else 0
+        if name == b"ds64":  # RF64 keeps the sizes that do not fit 32 bits here: the whole file's, then the data's
+            long_size = struct.unpack("<8xQ", file.read(16).ljust(16, b"\0"))[0]
+        if name == layout.data:
+            found = end - at - header
+            if size == 0xFFFFFFFF and long_size:
+                return DataChunk(long_size, found)
+            return DataChunk(None if _is_streamed(file, layout, size, end, found) else size, found)
+        if size < 0:
+            break
+        at += header + size + -size % layout.align
+    return None
+
+
+def _is_streamed(file: BinaryIO, layout: _Layout, size: int, end: int, found: int) -> bool:
+    """Tell whether a size stands for 'unknown', as writers into a pipe have to write it."""
+    if layout.size[1] != "I":
+        return size == -1
+    if size == 0 and found:  # an honest empty song has an outer chunk that ends where the file ends
+        file.seek(4)
+        outer: int = struct.unpack(layout.size, file.read(4))[0]
+        return abs(outer + 8 - end) > 1
+    # All ones or the largest signed number, whole or rounded down to a page or a block: ffmpeg, sox, arecord.
+    return size > found and (0x7FFFF000 <= size <= 0x80000000 or size >= 0xFFFFF000)
+
+
+def last_ogg_page(file: BinaryIO) -> tuple[bool, bool]:
+    """Tell whether an Ogg file's last page is whole, and whether it is of the stream that the file begins with.
+
+    The second is False for files joined end to end (recordings of web radio) and for video.
+    """
+    file.seek(0)
+    first = file.read(18)
+    end = file.seek(0, os.SEEK_END)
+    file.seek(max(0, end - 65307))  # the largest page there can be
+    tail = file.read(65307)
+    at = tail.rfind(b"OggS")
+    if at < 0:
+        return True, True  # something else follows the sound: not a cut
+    page = tail[at:]
+    if len(page) < 27 or len(page) < 27 + page[26]:
+        return False, True
+    body = sum(page[27 : 27 + page[26]])
+    return len(page) >= 27 + page[26] + body, page[14:18] == first[14:18]
+
+
+def mp3_states_length(file: BinaryIO) -> bool:
+    """Tell whether an MP3 says how many frames it has; a length guessed from the bit rate is no promise."""
+    file.seek(0)
+    head = file.read(10)
+    at = 0
+    if head[:3] == b"ID3" and len(head) == 10:
+        at = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
+    file.seek(at)
+    first_frame = file.read(512)
+    return any(mark in first_frame for mark in (b"Xing", b"Info", b"VBRI"))

@@ -1,0 +1,11 @@
+"""Text for a terminal."""
+
+from __future__ import annotations
+
+__all__ = ["one_line"]
+
+
+def one_line(message: str) -> str:
+    """Keep a message on its line: a file's name may hold line breaks, and bytes that are no text."""
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,0 +1,102 @@
+"""The short-time Fourier transform and its inverse, for any length of at least one sample."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["STFT"]
+
+
+class STFT(nn.Module):
+    r"""Short-time Fourier transform with a periodic Hann window, centred frames and reflected edges.
+
+    .. math:: X[k, m] = \sum_{n=0}^{N-1} w[n] \, x[m H + n - N/2] \, e^{-2 \pi i k n / N}
+
+    with `N = n_fft`, `H = hop`, `w` the window and `x` continued beyond both ends by reflection. A signal of `length`
+    samples has `1 + length // hop` frames of `n_fft // 2 + 1` bins. The inverse is the least-squares one,
+
+    .. math:: x[n] = \sum_m w[n - m H] \, x_m[n - m H] \, / \, \sum_m w^2[n - m H]
+
+    where `x_m` is the inverse Fourier transform of frame `m`; it gives back the very samples that went in.
+
+    Both directions compute in float32, or in float64 where that is what comes in; half precision, `torch.autocast`
+    included, is too coarse for a transform that is to be inverted.
+
+    Args:
+        n_fft: samples in a frame, an even number.
+        hop: samples from one frame to the next, at most `n_fft // 4`. Wider hops leave the last samples of some
+            lengths where every window is almost zero, and they could not be recovered.
+
+    >>> stft = STFT(n_fft=1024, hop=256)
+    >>> audio = torch.randn(2, 44100)
+    >>> spec = stft(audio)
+    >>> tuple(spec.shape)
+    (2, 513, 173)
+    >>> torch.allclose(stft.inverse(spec, length=44100), audio, atol=1e-6)
+    True
+    """
+
+    window: Tensor
+
+    def __init__(self, n_fft: int = 4096, hop: int = 1024) -> None:
+        super().__init__()
+        if n_fft < 4 or n_fft % 2:
+            raise ValueError(f"n_fft must be even and at least 4, not {n_fft}")
+        if not 1 <= hop <= n_fft // 4:
+            raise ValueError(f"hop must lie between 1 and n_fft // 4 = {n_fft // 4}, not {hop}")
+        self.n_fft = n_fft
+        self.hop = hop
+        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
+
+    def frames(self, length: int) -> int:
+        """Count the frames of a signal of `length` samples."""
+        return 1 + length // self.hop
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """Transform waveforms (..., time) into complex spectrograms (..., bin, frame)."""
+        if audio.shape[-1] < 1:
+            raise ValueError("a spectrogram needs at least one sample")
+        if audio.dtype != torch.float64:
+            audio = audio.float()
+        with torch.autocast(audio.device.type, enabled=False):
+            padded = _reflect(audio, self.n_fft // 2).reshape(-1, audio.shape[-1] + self.n_fft)
+            window = self._window(padded)
+            spec = torch.stft(padded, self.n_fft, self.hop, window=window, center=False, return_complex=True)
+        return spec.reshape(*audio.shape[:-1], *spec.shape[-2:])
+
+    def inverse(self, spec: Tensor, length: int) -> Tensor:
+        """Transform complex spectrograms (..., bin, frame) back into waveforms (..., time) of `length` samples."""
+        if spec.shape[-2:] != (self.n_fft // 2 + 1, self.frames(length)):
+            bins, frames = spec.shape[-2:]
+            raise ValueError(
+                f"{length} samples have {self.frames(length)} frames of {self.n_fft // 2 + 1} bins, "
+                f"but this spectrogram has {frames} frames of {bins} bins"
+            )
+        if spec.dtype != torch.complex128:
+            spec = spec.to(torch.complex64)
+        with torch.autocast(spec.device.type, enabled=False):
+            flat = spec.reshape(-1, *spec.shape[-2:])
+            audio = torch.istft(flat, self.n_fft, self.hop, window=self._window(flat.real), length=length)
+        return audio.reshape(*spec.shape[:-2], length)
+
+    def _window(self, like: Tensor) -> Tensor:
+        """Give the window in the precision of `like`, also when the module has been cast to another one."""
+        if self.window.dtype == like.dtype:
+            return self.window
+        return torch.hann_window(self.n_fft, dtype=like.dtype, device=like.device)
+
+
+def _reflect(audio: Tensor, padding: int) -> Tensor:
+    """Continue waveforms at both ends by reflection, again and again where they are shorter than the padding.
+
+    torch refuses a padding that is as long as the signal. Reflecting repeatedly treats a short clip like a long one:
+    its edges keep their level and have no jump, which zeros would bring. One sample is repeated.
+    """
+    length = audio.shape[-1]
+    period = max(2 * (length - 1), 1)
+    outside = torch.arange(padding, device=audio.device)
+    before = (outside - padding).remainder(period)
+    after = (outside + length).remainder(period)
+    edges = [audio[..., torch.minimum(index, period - index)] for index in (before, after)]
+    return torch.cat([edges[0], audio, edges[1]], dim=-1)  # (..., padding + time + padding)

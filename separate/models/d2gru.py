@@ -1,0 +1,225 @@
+"""Dilated Convolution with Dilated GRU for Music Source Separation (Liu and Yang, IJCAI 2019).
+
+A stack of blocks that keep time at full resolution. In each, a dilated bidirectional GRU mixes all channels and reaches
+far in time; a dilated grouped convolution refines its output; input, GRU and convolution are summed.
+
+    magnitudes -> log(1 + m) -> conv -> block 1 -> block 2 -> block 3 -> conv -> magnitudes of all sources
+
+The net sees one audio channel at a time. Every variant of the paper's Tables 2 and 4 to 7 is a row of ABLATIONS.
+Inside, everything is (time, batch, width): there, folding time for a dilated GRU is a view.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from separate.dsp.stft import STFT
+from separate.models.layers import Bands
+from separate.models.spectral import check_post, separate_magnitudes
+
+__all__ = ["ABLATIONS", "D2GRU", "D2GRUConfig", "DilatedGRU"]
+
+
+@dataclass(frozen=True)
+class D2GRUConfig:
+    """The paper's model, unless told otherwise."""
+
+    sources: tuple[str, ...] = ("vocals", "drums", "bass", "other")
+    sample_rate: int = 44100
+    n_fft: int = 4096
+    hop: int = 1024
+    segment: float = 10.0  # seconds of a chunk
+    context: float = 1.0  # of which so many at either end are only surroundings
+    bins: int = 0  # the net hears bins below this one; 0: all
+    bands: int = 0  # and these averaged to so many bands, which its masks have too; 0: no averaging
+    width: int = 2048
+    layers: tuple[str, str] = ("gru", "conv")  # of a block: "gru", "conv", "pointwise" or "none"
+    skip: str = "d2"  # "d2", "dense", "residual" or "none": see Block
+    gru_dilation: tuple[int, ...] = (1, 1, 1)  # one number a block
+    conv_dilation: tuple[int, ...] = (2, 4, 8)
+    groups: int = 32
+    merge: str = "sum"  # how the two directions of a GRU meet: "sum" at full width each, "concat" at half
+    output: str = "log"  # "log": the net says log(1 + magnitude); "mask": it says a share of the mixture's magnitude
+    active: int = -1  # run only the first so many blocks of a trained model; -1: all
+    wiener: int = 1  # EM iterations; 0: ratio masks
+    griffin_lim: int = 0  # iterations; 0: the mixture's phase
+
+    def __post_init__(self) -> None:
+        for name, known in _CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        if len(self.gru_dilation) != len(self.conv_dilation):
+            raise ValueError(f"gru_dilation has {len(self.gru_dilation)} blocks, conv_dilation {len(self.conv_dilation)}")
+        if min(self.n_fft, self.hop, self.width, self.groups, self.sample_rate, len(self.sources)) < 1:
+            raise ValueError("n_fft, hop, width, groups, sample_rate and the number of sources must be at least 1")
+        if min(*self.gru_dilation, *self.conv_dilation, 1) < 1:
+            raise ValueError("a dilation must be at least 1")
+        if not 0 <= self.bins <= self.n_fft // 2 + 1 or self.bands < 0 or self.bands == 1:
+            raise ValueError(f"bins = {self.bins} and bands = {self.bands} must fit {self.n_fft // 2 + 1} bins")
+        if self.width % self.groups or (self.merge == "concat" and self.width % 2):
+            raise ValueError(f"a width of {self.width} does not split into {self.groups} groups and two directions")
+        if len(self.layers) != 2 or not set(self.layers) <= {"gru", "conv", "pointwise", "none"}:
+            raise ValueError(f"layers must be two of gru, conv, pointwise and none, got {self.layers!r}")
+        if self.bands and self.output == "log":
+            raise ValueError('bands need output = "mask": magnitudes cannot be interpolated from them')
+        if not 0 <= 2 * self.context < self.segment:
+            raise ValueError(f"a context of {self.context} s at either end leaves nothing of {self.segment} s")
+        check_post(self.wiener, self.griffin_lim)
+
+
+_CHOICES = {
+    "skip": ("d2", "dense", "residual", "none"),
+    "merge": ("sum", "concat"),
+    "output": ("log", "mask"),
+}
+
+# The paper's variants: what each changes of D2GRUConfig.
+ABLATIONS: dict[str, dict[str, Any]] = {
+    # Table 2 and 5: the dilation of the GRUs
+    "dilation-1": {},
+    "dilation-2": {"gru_dilation": (2, 2, 2)},
+    "dilation-4": {"gru_dilation": (4, 4, 4)},
+    "dilation-2-4-8": {"gru_dilation": (2, 4, 8)},
+    # Table 2: no GRU, no skips. Without a GRU nothing else would mix the groups, so there is one group.
+    "stacked": {"layers": ("none", "conv"), "skip": "none", "groups": 1},
+    # Table 4: the design of a block, at GRU dilation 2
+    "dense": {"gru_dilation": (2, 2, 2), "skip": "dense"},
+    "residual": {"gru_dilation": (2, 2, 2), "skip": "residual"},
+    "conv-gru": {"gru_dilation": (2, 2, 2), "layers": ("conv", "gru")},
+    "conv-conv": {"layers": ("pointwise", "conv")},
+    # Table 6: the number of blocks, at GRU dilation 2
+    "blocks-2": {"gru_dilation": (2, 2), "conv_dilation": (2, 4)},
+    "blocks-4": {"gru_dilation": (2, 2, 2, 2), "conv_dilation": (2, 4, 8, 16)},
+    # Table 7: a trained model with its top blocks removed
+    "active-0": {"gru_dilation": (2, 2, 2), "active": 0},
+    "active-1": {"gru_dilation": (2, 2, 2), "active": 1},
+    "active-2": {"gru_dilation": (2, 2, 2), "active": 2},
+}
+
+
+class DilatedGRU(nn.Module):
+    """A bidirectional GRU whose state comes from `dilation` frames ago.
+
+    hₜ = GRU(xₜ, hₜ₋ₖ): frames 0, k, 2k, … never meet frames 1, k + 1, …, so the k interleaved sequences run side by
+    side as one batch.
+    """
+
+    def __init__(self, width: int, dilation: int, merge: str) -> None:
+        super().__init__()
+        self.dilation = dilation
+        self.concat = merge == "concat"
+        hidden = width // 2 if self.concat else width
+        self.ahead = nn.GRU(width, hidden)
+        self.back = nn.GRU(width, hidden)
+
+    def forward(self, x: Tensor) -> Tensor:  # (time, batch, width)
+        ahead = self.folded(self.ahead, x)
+        # The padding of the fold must not reach the state: turned round, it comes last here too.
+        back = self.folded(self.back, x.flip(0)).flip(0)
+        return torch.cat([ahead, back], 2) if self.concat else ahead + back
+
+    def folded(self, gru: nn.GRU, x: Tensor) -> Tensor:
+        """Run one direction over the interleaved sequences: (time, batch, width) -> (time, batch, hidden)."""
+        time, batch, width = x.shape
+        k = self.dilation
+        x = F.pad(x, (0, 0, 0, 0, 0, -time % k))  # (rows · k, batch, width)
+        y, _ = gru(x.reshape(-1, k * batch, width))  # (rows, k · batch, hidden)
+        return y.reshape(-1, batch, y.shape[2])[:time]
+
+
+class Conv(nn.Module):
+    """A convolution over time that keeps its length, with the leaky ReLU that all but the last one have."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, dilation: int = 1, groups: int = 1) -> None:
+        super().__init__()
+        padding = dilation * (kernel // 2)
+        self.conv = nn.Conv1d(inputs, outputs, kernel, padding=padding, dilation=dilation, groups=groups)
+
+    def forward(self, x: Tensor) -> Tensor:  # (time, batch, width)
+        return F.leaky_relu(self.linear(x), 0.01)
+
+    def linear(self, x: Tensor) -> Tensor:
+        """The convolution without the leaky ReLU."""
+        return self.conv(x.permute(1, 2, 0)).permute(2, 0, 1)
+
+
+def layer(kind: str, config: D2GRUConfig, block: int) -> nn.Module:
+    """One of the two layers of a block."""
+    if kind == "gru":
+        return DilatedGRU(config.width, config.gru_dilation[block], config.merge)
+    if kind == "conv":
+        return Conv(config.width, config.width, 3, config.conv_dilation[block], config.groups)
+    return Conv(config.width, config.width, 1) if kind == "pointwise" else nn.Identity()
+
+
+class Block(nn.Module):
+    """Two layers and the skips around them; the paper's is "d2".
+
+    d2:        a = first(x)          out = x + a + second(a)
+    dense:     a = first(x) + x      out = x + a + second(a)
+    residual:  a = first(x) + x      out =     a + second(a)
+    none:      a = first(x)          out =         second(a)
+    """
+
+    def __init__(self, config: D2GRUConfig, block: int) -> None:
+        super().__init__()
+        self.first = layer(config.layers[0], config, block)
+        self.second = layer(config.layers[1], config, block)
+        self.skip = config.skip
+
+    def forward(self, x: Tensor) -> Tensor:  # (time, batch, width)
+        a = self.first(x)
+        if self.skip in ("dense", "residual"):
+            a = a + x
+        out: Tensor = self.second(a)
+        if self.skip != "none":
+            out = out + a
+        return out + x if self.skip in ("d2", "dense") else out
+
+
+class D2GRU(nn.Module):
+    """The whole model, from mixture to stems."""
+
+    def __init__(self, config: D2GRUConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.sources, self.sample_rate = config.sources, config.sample_rate
+        self.segment, self.context = config.segment, config.context
+        self.sums = not config.griffin_lim
+        total = config.n_fft // 2 + 1
+        self.bins = config.bins or total
+        self.stft = STFT(config.n_fft, config.hop)
+        self.bands = Bands(total, self.bins, config.bands) if config.bands else None
+        self.input = Conv(config.bands or self.bins, config.width, 3)
+        self.blocks = nn.ModuleList(Block(config, i) for i in range(len(config.gru_dilation)))
+        self.output = Conv(config.width, len(config.sources) * (config.bands or total), 3)
+
+    def forward(self, mix: Tensor) -> Tensor:  # (batch, channel, time)
+        return separate_magnitudes(mix, self.stft, self.estimate, self.config.wiener, self.config.griffin_lim)
+
+    def estimate(self, mixture: Tensor) -> Tensor:
+        """Estimate every source's magnitudes.
+
+        (batch, channel, bin, frame) -> (batch, source, channel, bin, frame).
+        """
+        batch, channels, _, _ = mixture.shape
+        m = mixture.flatten(0, 1).permute(2, 0, 1)  # (frame, batch · channel, bin)
+        heard = self.bands.compress(m) if self.bands else m[..., : self.bins]
+        x = self.input(torch.log1p(heard))  # (frame, batch · channel, width)
+        active = self.config.active
+        for block in self.blocks if active < 0 else self.blocks[:active]:
+            x = block(x)
+        y = self.output.linear(x).float()  # (frame, batch · channel, source · bin)
+        y = y.unflatten(2, (len(self.sources), -1)).unflatten(1, (batch, channels))
+        y = y.permute(1, 3, 2, 4, 0)  # (batch, source, channel, bin or band, frame)
+        if self.config.output == "log":
+            return y.clamp(min=0).expm1()
+        mask = y.sigmoid()
+        if self.bands:
+            mask = self.bands.expand(mask.transpose(-1, -2)).transpose(-1, -2)
+        return mask * mixture.unsqueeze(1)

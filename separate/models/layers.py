@@ -1,0 +1,89 @@
+"""Layers that two or more architectures use."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+
+__all__ = ["Bands", "fold_weight_norm", "weight_norm_"]
+
+_G, _V = "parametrizations.weight.original0", "parametrizations.weight.original1"
+
+
+def weight_norm_(model: nn.Module) -> None:
+    """Split the weight of every convolution in `model` into length and direction, for training.
+
+    w = g · v / ‖v‖, one g an output channel. `fold_weight_norm` puts the weights back together.
+    """
+    for layer in list(model.modules()):
+        if isinstance(layer, nn.Conv1d | nn.Conv2d):
+            parametrizations.weight_norm(layer)
+
+
+def fold_weight_norm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Turn every split weight of a state dict back into a plain one: w = g · v / ‖v‖."""
+    folded = {}
+    for name, value in state.items():
+        if name.endswith(_G):
+            v = state[name.removesuffix(_G) + _V]
+            norm = v.float().flatten(1).norm(dim=1).reshape(value.shape)
+            folded[name.removesuffix(_G) + "weight"] = (v.float() * (value.float() / norm)).to(value.dtype)
+        elif not name.endswith(_V):
+            folded[name] = value
+    return folded
+
+
+class Bands(nn.Module):
+    """Bins of a spectrogram ↔ fewer bands: one a bin at the bottom, ever wider ones above.
+
+    Band centres: c(b) = b below b₀, and b₀ · exp((b − b₀) / b₀) above, with b₀ so that the last band sits on bin
+    `bins` − 1: the spacing grows smoothly from one bin. A bin between two centres belongs to both, by its distance to
+    each, so that `expand` interpolates and a constant stays one. Bins from `bins` upwards take the last band's value.
+
+    >>> bands = Bands(total=9, bins=9, bands=5)
+    >>> bands.expand(torch.ones(5))
+    tensor([1., 1., 1., 1., 1., 1., 1., 1., 1.])
+    """
+
+    weight: Tensor
+
+    def __init__(self, total: int, bins: int, bands: int) -> None:
+        super().__init__()
+        centres = torch.tensor(band_centres(bins, bands), dtype=torch.float64)
+        bin_ = torch.arange(total, dtype=torch.float64).clamp(max=bins - 1)
+        right = torch.searchsorted(centres, bin_).clamp(1, bands - 1)
+        share = (bin_ - centres[right - 1]) / (centres[right] - centres[right - 1])
+        weight = torch.zeros(bands, total, dtype=torch.float64)
+        weight[right - 1, torch.arange(total)] = 1 - share
+        weight[right, torch.arange(total)] = share
+        self.bins = bins
+        self.register_buffer("weight", weight.float(), persistent=False)  # (band, bin)
+
+    def compress(self, x: Tensor) -> Tensor:
+        """Average bins into bands: (..., bin) -> (..., band)."""
+        weight = self.weight[:, : self.bins]
+        return x[..., : self.bins] @ (weight / weight.sum(1, keepdim=True)).T
+
+    def expand(self, x: Tensor) -> Tensor:
+        """Interpolate bands into bins: (..., band) -> (..., bin)."""
+        return x @ self.weight
+
+
+def band_centres(bins: int, bands: int) -> list[float]:
+    """Find the centres of `bands` bands over `bins` bins, in bins."""
+    if bands >= bins:
+        return [b * (bins - 1) / (bands - 1) for b in range(bands)]
+    low, high = 1e-3, float(bands)
+    for _ in range(60):  # the last centre falls as the corner rises: bisect
+        corner = (low + high) / 2
+        exponent = (bands - 1 - corner) / corner
+        if exponent > math.log(1e9) or corner * math.exp(exponent) > bins - 1:
+            low = corner
+        else:
+            high = corner
+    centres = [b if b < corner else corner * math.exp((b - corner) / corner) for b in range(bands)]
+    return [*centres[:-1], float(bins - 1)]

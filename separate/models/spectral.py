@@ -1,0 +1,54 @@
+"""What every model of magnitude spectrograms does around its net: there, clean up, and back again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from separate.dsp.griffinlim import griffin_lim
+from separate.dsp.masks import apply_masks, ratio_mask
+from separate.dsp.stft import STFT
+from separate.dsp.wiener import share_residual, wiener
+
+__all__ = ["check_post", "separate_magnitudes"]
+
+Net = Callable[[Tensor], Tensor]
+
+
+def separate_magnitudes(mix: Tensor, stft: STFT, net: Net, iterations: int, gl_iterations: int) -> Tensor:
+    """Separate `mix` with a net that estimates each source's magnitudes from the mixture's.
+
+    mix (batch, channel, time) -> stems (batch, source, channel, time). The net sees (batch, channel, bin, frame) and
+    answers (batch, source, channel, bin, frame). Songs of a batch are finished one at a time: the complex
+    spectrograms of all their sources at once would be the peak of the memory.
+    """
+    length = mix.shape[-1]
+    mixture = stft(mix)  # (batch, channel, bin, frame)
+    magnitudes = net(mixture.abs())  # (batch, source, channel, bin, frame)
+    stems = mix.new_empty(magnitudes.shape[:2] + mix.shape[1:])
+    for x, m, out in zip(mixture, magnitudes, stems, strict=True):
+        if gl_iterations:
+            out[:] = griffin_lim(m, x.expand_as(m), stft, length, gl_iterations)
+        else:
+            out[:] = stft.inverse(filtered(x, m, iterations), length)
+    return stems
+
+
+def filtered(mixture: Tensor, magnitudes: Tensor, iterations: int) -> Tensor:
+    """Cut the sources out of the mixture by Wiener filter, or by ratio masks if `iterations` is 0; they sum to it.
+
+    (channel, bin, frame), (source, channel, bin, frame) -> (source, channel, bin, frame).
+    """
+    if iterations == 0:
+        return apply_masks(ratio_mask(magnitudes), mixture)
+    # What the filter's regularisation kept back, in bins that no source claims, goes to all alike.
+    return share_residual(mixture, wiener(mixture, magnitudes, iterations))
+
+
+def check_post(iterations: int, gl_iterations: int) -> None:
+    """Refuse what makes no sense of the two settings that every such model has."""
+    if iterations < 0 or gl_iterations < 0:
+        raise ValueError(f"wiener and griffin_lim count iterations, got {iterations} and {gl_iterations}")
+
+

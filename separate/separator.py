@@ -1,0 +1,278 @@
+"""The sentence of the house, in code: a song is read, cut into chunks, separated, and comes out as stems."""
+
+from __future__ import annotations
+
+import os
+import queue
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from separate.audio.reader import AudioReader
+from separate.audio.resample import Resampler
+from separate.checkpoints.resolve import resolve
+from separate.checkpoints.weights import load
+from separate.device import choose_device, choose_dtype
+from separate.errors import InputError, UnknownStem, UsageError
+from separate.stream import MINIMUM, Chunking, Fifo, ahead, stream
+
+__all__ = ["ArraySong", "Separator", "Song", "Stems", "separate"]
+
+Array = NDArray[np.float32]
+Stems = dict[str, Array]  # each (channel, time)
+
+BATCH = {"cpu": 4, "cuda": 8}  # chunks at once: enough to fill the matrix units, little enough to fit
+
+
+class Song(Protocol):
+    """What can be separated: an open AudioReader, an ArraySong, or anything of yours that has these."""
+
+    name: str
+    rate: int
+    channels: int
+
+    def blocks(self, start: int = 0, stop: int | None = None, size: int = 65536) -> Iterator[Array]:
+        """Yield the samples from `start` to `stop` as blocks (channel, time)."""
+        ...
+
+
+@dataclass(frozen=True)
+class ArraySong:
+    """A song that is in memory: samples (channel, time), or (time,) for mono, between -1 and 1."""
+
+    samples: NDArray[Any]
+    rate: int
+    name: str = "array"
+
+    @property
+    def channels(self) -> int:
+        """Count the channels."""
+        return 1 if self.samples.ndim == 1 else self.samples.shape[0]
+
+    def blocks(self, start: int = 0, stop: int | None = None, size: int = 65536) -> Iterator[Array]:
+        """Yield the samples from `start` to `stop` as blocks (channel, time)."""
+        samples = np.atleast_2d(self.samples)[:, start:stop].astype(np.float32, copy=False)
+        if not np.isfinite(samples).all():
+            raise InputError(f"{self.name}: it holds NaN or infinite samples; replace them first")
+        for begin in range(0, samples.shape[1], size):
+            yield samples[:, begin : begin + size]
+
+
+class Separator:
+    """A model on a device, ready for any number of songs.
+
+    Args:
+        model: a name from `separate models`, a path to a `.safetensors`, `hf:user/repo/file`, or a model object.
+        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps".
+        precision: "float32", "bfloat16", "float16", or "auto": whatever is fast on the device and not heard.
+        segment: seconds of a chunk; the model knows what suits it.
+        overlap: share of a chunk that the next one computes too, 0 to 0.95.
+        shifts: compute everything so many times, in chunks that start at other places, and average.
+        batch: chunks at once.
+        wiener: iterations of the Wiener filter; 0 takes ratio masks instead. For models that have one.
+        griffin_lim: iterations of Griffin-Lim instead of the mixture's phase. For models that have it.
+        say: is told, in a line each, what a user may want to know.
+
+    >>> separator = Separator("d2-gru", device="cpu")  # doctest: +SKIP
+    >>> stems = separator.separate("song.wav")         # doctest: +SKIP
+    >>> stems["vocals"].shape                          # doctest: +SKIP
+    (2, 9922500)
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | Any = "d2-gru",
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        segment: float | None = None,
+        overlap: float = 0.1,
+        shifts: int = 1,
+        batch: int | None = None,
+        wiener: int | None = None,
+        griffin_lim: int | None = None,
+        say: Callable[[str], None] = lambda message: None,
+    ) -> None:
+        self.device = choose_device(device)
+        self.dtype = choose_dtype(precision, self.device)
+        self.say = say
+        post = {"wiener": wiener, "griffin_lim": griffin_lim}
+        if isinstance(model, str | os.PathLike):
+            check_post(post)
+            model = load(resolve(model), **{name: value for name, value in post.items() if value is not None})
+        elif wiener is not None or griffin_lim is not None:
+            raise UsageError("wiener and griffin_lim are settings of a checkpoint; set them in the model object itself")
+        self.model = model.to(self.device) if isinstance(model, torch.nn.Module) else model
+        self.sources: tuple[str, ...] = tuple(model.sources)
+        self.sample_rate: int = model.sample_rate
+        self.chunking = choose_chunking(
+            self.model, segment, overlap, shifts, BATCH.get(self.device.type, 4) if batch is None else batch
+        )
+
+    def separate(
+        self,
+        song: str | os.PathLike[str] | BinaryIO | Song,
+        *,
+        stems: Sequence[str] | None = None,
+        start: float = 0.0,
+        end: float | None = None,
+        rate: int | None = None,
+    ) -> Stems:
+        """Separate a song that fits in memory: stem name -> samples (channel, time), as long as the song.
+
+        `stems` are the ones wanted, `start` and `end` seconds of a part, `rate` the result's in Hz (default: the
+        song's).
+        """
+        parts: list[Stems] = []
+        with closing(self.stream(song, stems=stems, start=start, end=end, rate=rate)) as blocks:
+            parts.extend(blocks)
+        return {name: np.concatenate([part[name] for part in parts], axis=1) for name in self.chosen(stems)}
+
+    def stream(
+        self,
+        song: str | os.PathLike[str] | BinaryIO | Song,
+        *,
+        stems: Sequence[str] | None = None,
+        start: float = 0.0,
+        end: float | None = None,
+        rate: int | None = None,
+    ) -> Iterator[Stems]:
+        """Separate a song of any length: yield block after block of its stems, in bounded memory.
+
+        Arguments are those of `separate`. Reading and the model run in threads of their own, ahead of the caller.
+        """
+        chosen = [self.sources.index(name) for name in self.chosen(stems)]
+        if isinstance(song, str | os.PathLike) or hasattr(song, "read"):
+            opened: Any = AudioReader(song)  # type: ignore[arg-type]
+        else:
+            opened = nullcontext(song)
+        with opened as open_song, closing(ahead(self._stems(open_song, start, end, rate))) as blocks:
+            for block in blocks:
+                yield {self.sources[i]: block[i].numpy() for i in chosen}
+
+    def chosen(self, stems: Sequence[str] | None) -> tuple[str, ...]:
+        """Check the names of wanted stems; None stands for all."""
+        if stems is None:
+            return self.sources
+        for name in stems:
+            if name not in self.sources:
+                raise UnknownStem(f"no stem {name!r} in this model: it separates {', '.join(self.sources)}")
+        if not stems:
+            raise UsageError(f"no stems asked for: choose from {', '.join(self.sources)}")
+        return tuple(dict.fromkeys(stems))
+
+    def _stems(self, song: Song, start: float, end: float | None, rate: int | None) -> Iterator[Tensor]:
+        """Yield blocks (source, channel, time) of all stems at `rate`, between `start` and `end`."""
+        first, last = time_range(start, end, song.rate)
+        # A part is separated with as much music around it as a chunk has, half on either side, and then cut out.
+        margin = round(self.chunking.segment / self.sample_rate * song.rate / 2)
+        begin = max(0, first - margin)
+        target = song.rate if rate is None else rate
+        sent: queue.SimpleQueue[Tensor | None] = queue.SimpleQueue()  # the song as read, until its stems are ready
+        keep = self.model.sums and target == song.rate != self.sample_rate
+        total = 0
+
+        def mixture() -> Iterator[Tensor]:
+            nonlocal total
+            into = Resampler(song.rate, self.sample_rate)
+            for block in song.blocks(begin, None if last is None else last + margin):
+                samples = torch.from_numpy(np.ascontiguousarray(block))  # (channel, time)
+                total += samples.shape[-1]
+                if keep:
+                    sent.put(samples)
+                yield into.process(samples)
+            sent.put(None)
+            if begin + total <= first:
+                raise InputError(f"{song.name}: it holds no samples{f' after {start:g} s' if first else ''}")
+            yield into.flush()
+
+        def stems() -> Iterator[Tensor]:
+            out = Resampler(self.sample_rate, target)
+            with closing(ahead(mixture())) as ready:
+                for block in stream(ready, self._process, self.chunking, device=self.device, say=self.say):
+                    yield out.process(block.flatten(0, 1)).unflatten(0, block.shape[:2])
+                yield out.flush().unflatten(0, block.shape[:2])
+
+        at = -scaled(first - begin, song.rate, target)  # the position of the next sample, from `start` on
+        until = sys.maxsize if last is None else scaled(last - first, song.rate, target)
+        for block in share_rest(stems(), Fifo(iter(sent.get, None))) if keep else stems():
+            # No stem gets beyond what has been read, but for the few samples that resampling there and back adds.
+            stop = min(until, scaled(begin + total - first, song.rate, target))
+            part = block[..., max(0, -at) : max(0, stop - at)]
+            at += block.shape[-1]
+            if part.shape[-1]:
+                yield part
+
+    def _process(self, mix: Tensor) -> Tensor:
+        """Run the model on a batch of chunks: (batch, channel, time) -> (batch, source, channel, time).
+
+        More than two channels are separated in pairs, first and second, third and fourth, and so on; a last odd one
+        alone. So every model takes every layout.
+        """
+        low = self.dtype != torch.float32
+        with torch.inference_mode(), torch.autocast(self.device.type, self.dtype) if low else nullcontext():
+            pairs = [self.model(mix[:, i : i + 2]) for i in range(0, mix.shape[1], 2)]
+            return torch.cat(pairs, 2) if len(pairs) > 1 else pairs[0]
+
+
+def share_rest(blocks: Iterator[Tensor], mixture: Fifo) -> Iterator[Tensor]:
+    """Give what the stems lack of the mixture to all of them alike, so that they sum to it.
+
+    That is the band that the model's sample rate cannot carry. Samples beyond the mixture's end are dropped.
+    """
+    for block in blocks:  # (source, channel, time)
+        mix = mixture.peek(block.shape[-1])
+        stems = block[..., : mix.shape[-1]]
+        yield stems + (mix - stems.sum(0)) / stems.shape[0]
+        mixture.skip(mix.shape[-1])
+
+
+def scaled(samples: int, rate: int, target: int) -> int:
+    """Convert a length in samples from one rate to another, rounding up as the resampler does."""
+    return -(-samples * target // rate)
+
+
+def time_range(start: float, end: float | None, rate: int) -> tuple[int, int | None]:
+    """Turn seconds into samples, [first, last)."""
+    if start < 0 or (end is not None and end <= start):
+        raise UsageError(f"nothing lies between start {start:g} s and end {end} s; end must come after start, from 0 on")
+    return round(start * rate), None if end is None else max(round(start * rate) + 1, round(end * rate))
+
+
+def choose_chunking(model: Any, segment: float | None, overlap: float, shifts: int, batch: int) -> Chunking:
+    """Turn the options, in seconds, into a Chunking, in samples at the model's rate."""
+    if not 0 <= overlap <= 0.95:
+        raise UsageError(f"overlap is a share from 0 to 0.95, not {overlap:g}")
+    if shifts < 1 or batch < 1:
+        raise UsageError(f"shifts and batch count from 1, not {shifts} and {batch}")
+    samples = round((model.segment if segment is None else segment) * model.sample_rate)
+    if samples < MINIMUM:
+        raise UsageError(f"a segment of {segment:g} s is too short: at least {MINIMUM / model.sample_rate:.2f} s")
+    context = min(round(model.context * model.sample_rate), samples // 4)
+    return Chunking(samples, context, overlap, shifts, batch)
+
+
+def check_post(post: dict[str, int | None]) -> None:
+    """Refuse what contradicts itself in the post-processing options."""
+    for name, value in post.items():
+        if value is not None and value < 0:
+            raise UsageError(f"{name} counts iterations from 0, not {value}")
+    if post["wiener"] and post["griffin_lim"]:
+        raise UsageError("wiener and griffin_lim exclude each other: one keeps the mixture's phase, one replaces it")
+
+
+def separate(
+    song: str | os.PathLike[str] | BinaryIO | Song, model: str | os.PathLike[str] | Any = "d2-gru", **options: Any
+) -> Stems:
+    """Separate one song: `separate("song.wav")["vocals"]` is an array (channel, time). Options are Separator's.
+
+    For more than one song make a Separator, which keeps its model.
+    """
+    return Separator(model, **options).separate(song)

@@ -1,0 +1,266 @@
+"""A song of any length through a model: blocks -> chunks -> batches -> overlap-add -> blocks.
+
+    |<------- segment ------->|
+    |ctx|<---- usable ---->|ctx|          chunk 0: the song begins here, so its first context is usable too
+             |ctx|<---- usable ---->|ctx|          chunk 1 starts one hop later
+         hop ->|    fade    |                      where usable parts overlap, one fades into the next
+
+Only what a batch of chunks needs is in memory. The model is any callable from (batch, channel, time) to (batch,
+source, channel, time); nothing here knows an architecture or a file. When the device runs out of memory the batch is
+halved, then the segment, and the same samples are tried again: nothing that was computed is lost.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from separate.errors import DeviceMemoryError
+
+__all__ = ["Chunking", "Fifo", "ahead", "stream"]
+
+T = TypeVar("T")
+Process = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Chunking:
+    """How a song is cut, in samples."""
+
+    segment: int  # length of a chunk
+    context: int = 0  # at either end of it: heard, but not used
+    overlap: float = 0.1  # share of a chunk's usable part that the next one computes too
+    shifts: int = 1  # compute every sample so many times, in chunks that start at other places, and average
+    batch: int = 1  # chunks at once
+
+    @property
+    def usable(self) -> int:
+        """Samples between the contexts."""
+        return self.segment - 2 * self.context
+
+    @property
+    def hop(self) -> int:
+        """Samples from one chunk's start to the next one's."""
+        return max(1, round(self.usable * (1 - self.overlap) / self.shifts))
+
+    def chunks(self, length: int) -> int:
+        """Count the chunks of a song, or of what is left of it."""
+        return 1 + max(0, -(-(length - self.segment) // self.hop))
+
+    def smaller(self) -> Chunking | None:
+        """Take half the batch, or else half the segment; None when there is no less."""
+        if self.batch > 1:
+            return replace(self, batch=self.batch // 2)
+        if self.segment < 2 * MINIMUM:
+            return None
+        return replace(self, segment=self.segment // 2, context=min(self.context, self.segment // 8))
+
+
+MINIMUM = 8192  # samples; below this a chunk is no music, and memory is not what it lacks
+
+
+def stream(
+    blocks: Iterable[Tensor],
+    process: Process,
+    chunking: Chunking,
+    *,
+    device: torch.device | str = "cpu",
+    say: Callable[[str], None] = lambda message: None,
+) -> Iterator[Tensor]:
+    """Yield the stems (source, channel, time) of the song that `blocks` (channel, time) make up, as they get ready.
+
+    The blocks that come out are together as long as those that went in. `say` is told when memory runs out.
+    """
+    song = Fifo(blocks)
+    out = OverlapAdd()
+    first = True
+    while True:
+        mix = song.peek((chunking.batch - 1) * chunking.hop + chunking.segment + 1)  # (channel, time)
+        if mix.shape[-1] == 0:
+            return
+        count = min(chunking.batch, chunking.chunks(mix.shape[-1]))
+        last = song.ended and count == chunking.chunks(mix.shape[-1])
+        alone = first and last and count == 1
+        try:
+            # A song that fits one chunk is separated as it is; others end in silence that fills their last chunk.
+            chunks = mix[None] if alone else cut(mix, chunking, count)
+            stems = process(chunks.to(device)).to("cpu", torch.float32)  # (chunk, source, channel, time)
+        except (RuntimeError, MemoryError) as error:
+            chunking = back_off(chunking, error, say)
+            continue
+        for i, stem in enumerate(stems):
+            start = i * chunking.hop
+            length = min(stem.shape[-1], mix.shape[-1] - start)
+            begins, ends = first and i == 0, last and i == count - 1  # where the song ends, nothing is only context
+            window = fade(length, 0 if begins else chunking.context, 0 if ends else chunking.context)
+            out.add(stem[..., :length], song.position + start, window)
+            yield out.take(song.position + (mix.shape[-1] if ends else start + chunking.hop + chunking.context))
+        if last:
+            return
+        first = False
+        song.skip(count * chunking.hop)
+
+
+def cut(mix: Tensor, chunking: Chunking, count: int) -> Tensor:
+    """Cut the first `count` chunks of a mix, the last filled up with silence: (channel, time) -> (chunk, channel, time)."""
+    length = (count - 1) * chunking.hop + chunking.segment
+    mix = F.pad(mix, (0, max(0, length - mix.shape[-1])))[..., :length]
+    return mix.unfold(-1, chunking.segment, chunking.hop).permute(1, 0, 2)
+
+
+def fade(length: int, before: int, after: int) -> Tensor:
+    """Weigh a chunk's samples: nothing in its contexts, and between them a triangle that never quite reaches zero."""
+    inside = length - before - after
+    ramp = torch.arange(1, inside + 1, dtype=torch.float32) / inside
+    return F.pad(torch.minimum(ramp, ramp.flip(0)), (before, after))
+
+
+def back_off(chunking: Chunking, error: BaseException, say: Callable[[str], None]) -> Chunking:
+    """Ask less of a device that ran out of memory; any other error goes on its way."""
+    if not out_of_memory(error):
+        raise error
+    less = chunking.smaller()
+    if less is None:
+        raise DeviceMemoryError(
+            f"out of memory with chunks of {chunking.segment} samples: free some memory, or try --device cpu"
+        ) from error
+    if less.batch < chunking.batch:
+        say(f"out of memory: going on with {less.batch} instead of {chunking.batch} chunks at once")
+    else:
+        say(f"out of memory: going on with chunks of {less.segment} instead of {chunking.segment} samples")
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return less
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Tell whether this is how torch, or Python, says that memory ran out."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error)
+    return "out of memory" in text or "can't allocate memory" in text
+
+
+class Fifo:
+    """The samples of a song from a moving position on, read from its blocks only as far as somebody looks."""
+
+    def __init__(self, blocks: Iterable[Tensor] = ()) -> None:
+        self.blocks = iter(blocks)
+        self.held: deque[Tensor] = deque()  # each (channel, time)
+        self.length = 0
+        self.position = 0  # of the first sample held, in the song
+        self.ended = False
+
+    def push(self, block: Tensor) -> None:
+        """Append a block (channel, time)."""
+        self.held.append(block)
+        self.length += block.shape[-1]
+
+    def peek(self, count: int) -> Tensor:
+        """Look at the next `count` samples (channel, time), or all there are: then `ended` is true."""
+        while self.length < count and not self.ended:
+            block = next(self.blocks, None)
+            if block is None:
+                self.ended = True
+            else:
+                self.push(block)
+        if not self.held:
+            return torch.zeros(1, 0)
+        if len(self.held) > 1:
+            self.held = deque([torch.cat(list(self.held), -1)])
+        return self.held[0][..., :count]
+
+    def skip(self, count: int) -> None:
+        """Forget the next `count` samples."""
+        rest = self.peek(self.length)[..., count:]
+        self.held = deque([rest.clone()])  # a copy, so that what is skipped is freed
+        self.length = rest.shape[-1]
+        self.position += count
+
+
+class OverlapAdd:
+    """Chunks of stems, each times its window, summed and divided by the sum of their windows."""
+
+    def __init__(self) -> None:
+        self.start = 0  # position of the first sample held, in the song
+        self.sum = torch.zeros(1, 1, 0)
+        self.weight = torch.zeros(0)
+
+    def add(self, stem: Tensor, position: int, window: Tensor) -> None:
+        """Add a chunk (source, channel, time) that starts at `position`; its window says how much each sample counts."""
+        skipped = max(0, self.start - position)  # taken already: the window is zero there
+        stem, window = stem[..., skipped:], window[skipped:]
+        begin = position + skipped - self.start
+        missing = begin + stem.shape[-1] - self.weight.shape[0]
+        if missing > 0:
+            old = self.sum if self.weight.shape[0] else stem.new_zeros(stem.shape[:2] + (0,))
+            self.sum, self.weight = F.pad(old, (0, missing)), F.pad(self.weight, (0, missing))
+        self.sum[..., begin : begin + stem.shape[-1]].addcmul_(stem, window)
+        self.weight[begin : begin + stem.shape[-1]] += window
+
+    def take(self, until: int) -> Tensor:
+        """Hand out what is finished: all samples before position `until`, (source, channel, time)."""
+        count = max(0, until - self.start)  # negative right after a back-off, whose chunks have less context
+        done = self.sum[..., :count] / self.weight[:count]
+        self.sum, self.weight = self.sum[..., count:].clone(), self.weight[count:].clone()
+        self.start += count
+        return done
+
+
+def ahead(items: Iterable[T], depth: int = 2) -> Iterator[T]:
+    """Iterate in a thread of its own, up to `depth` items before they are asked for.
+
+    An error in the thread comes out here. Whoever stops early stops the thread too.
+    """
+    full: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
+    stop = threading.Event()
+
+    def put(kind: str, value: Any = None) -> bool:
+        while not stop.is_set():
+            try:
+                full.put((kind, value), timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        iterator = iter(items)
+        try:
+            for item in iterator:
+                if not put("item", item):
+                    return
+            put("end")
+        except BaseException as error:  # carried over to the thread that asked
+            put("error", error)
+        finally:
+            close = getattr(iterator, "close", None)
+            if close is not None:
+                close()
+
+    thread = threading.Thread(target=work, daemon=True, name="separate-ahead")
+    thread.start()
+    try:
+        while True:
+            kind, value = full.get()
+            if kind == "error":
+                raise value
+            if kind == "end":
+                return
+            yield value
+    except KeyboardInterrupt:
+        stop.set()  # nobody who pressed Ctrl-C wants to wait until the model's batch is through
+        raise
+    finally:
+        interrupted = stop.is_set()
+        stop.set()
+        if not interrupted:
+            thread.join()
