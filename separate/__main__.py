@@ -1,3 +1,5 @@
+"""`python -m separate` is `separate`."""
+
 from separate.cli import main
 
 main()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol
@@ -34,9 +34,20 @@ BATCH = {"cpu": 4, "cuda": 8}  # chunks at once: enough to fill the matrix units
 class Song(Protocol):
     """What can be separated: an open AudioReader, an ArraySong, or anything of yours that has these."""
 
-    name: str
-    rate: int
-    channels: int
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        ...
+
+    @property
+    def rate(self) -> int:
+        """Samples a second."""
+        ...
+
+    @property
+    def channels(self) -> int:
+        """Count the channels."""
+        ...
 
     def blocks(self, start: int = 0, stop: int | None = None, size: int = 65536) -> Iterator[Array]:
         """Yield the samples from `start` to `stop` as blocks (channel, time)."""
@@ -143,7 +154,7 @@ class Separator:
         start: float = 0.0,
         end: float | None = None,
         rate: int | None = None,
-    ) -> Iterator[Stems]:
+    ) -> Generator[Stems]:
         """Separate a song of any length: yield block after block of its stems, in bounded memory.
 
         Arguments are those of `separate`. Reading and the model run in threads of their own, ahead of the caller.
@@ -179,7 +190,7 @@ class Separator:
         keep = self.model.sums and target == song.rate != self.sample_rate
         total = 0
 
-        def mixture() -> Iterator[Tensor]:
+        def mixture() -> Generator[Tensor]:
             nonlocal total
             into = Resampler(song.rate, self.sample_rate)
             for block in song.blocks(begin, None if last is None else last + margin):
@@ -193,22 +204,28 @@ class Separator:
                 raise InputError(f"{song.name}: it holds no samples{f' after {start:g} s' if first else ''}")
             yield into.flush()
 
-        def stems() -> Iterator[Tensor]:
+        def stems() -> Generator[Tensor]:
             out = Resampler(self.sample_rate, target)
             with closing(ahead(mixture())) as ready:
                 for block in stream(ready, self._process, self.chunking, device=self.device, say=self.say):
-                    yield out.process(block.flatten(0, 1)).unflatten(0, block.shape[:2])
-                yield out.flush().unflatten(0, block.shape[:2])
+                    yield self._apart(out.process(block.flatten(0, 1)))
+                yield self._apart(out.flush())
 
         at = -scaled(first - begin, song.rate, target)  # the position of the next sample, from `start` on
         until = sys.maxsize if last is None else scaled(last - first, song.rate, target)
-        for block in share_rest(stems(), Fifo(iter(sent.get, None))) if keep else stems():
-            # No stem gets beyond what has been read, but for the few samples that resampling there and back adds.
-            stop = min(until, scaled(begin + total - first, song.rate, target))
-            part = block[..., max(0, -at) : max(0, stop - at)]
-            at += block.shape[-1]
-            if part.shape[-1]:
-                yield part
+        with closing(stems()) as blocks:
+            for block in share_rest(blocks, Fifo(iter(sent.get, None))) if keep else blocks:
+                # No stem gets beyond what was read, but for the few samples that resampling there and back adds.
+                stop = min(until, scaled(begin + total - first, song.rate, target))
+                part = block[..., max(0, -at) : max(0, stop - at)]
+                at += block.shape[-1]
+                if part.shape[-1]:
+                    yield part
+
+    def _apart(self, rows: Tensor) -> Tensor:
+        """Undo the flattening that the resampler needs: (source · channel, time) -> (source, channel, time)."""
+        sources = len(self.sources)
+        return rows.reshape(sources, rows.shape[0] // sources, rows.shape[1])
 
     def _process(self, mix: Tensor) -> Tensor:
         """Run the model on a batch of chunks: (batch, channel, time) -> (batch, source, channel, time).
@@ -242,7 +259,9 @@ def scaled(samples: int, rate: int, target: int) -> int:
 def time_range(start: float, end: float | None, rate: int) -> tuple[int, int | None]:
     """Turn seconds into samples, [first, last)."""
     if start < 0 or (end is not None and end <= start):
-        raise UsageError(f"nothing lies between start {start:g} s and end {end} s; end must come after start, from 0 on")
+        raise UsageError(
+            f"nothing lies between start {start:g} s and end {end} s; end must come after start, from 0 on"
+        )
     return round(start * rate), None if end is None else max(round(start * rate) + 1, round(end * rate))
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -110,7 +110,7 @@ def stream(
 
 
 def cut(mix: Tensor, chunking: Chunking, count: int) -> Tensor:
-    """Cut the first `count` chunks of a mix, the last filled up with silence: (channel, time) -> (chunk, channel, time)."""
+    """Cut `count` chunks, the last filled up with silence: (channel, time) -> (chunk, channel, time)."""
     length = (count - 1) * chunking.hop + chunking.segment
     mix = F.pad(mix, (0, max(0, length - mix.shape[-1])))[..., :length]
     return mix.unfold(-1, chunking.segment, chunking.hop).permute(1, 0, 2)
@@ -181,7 +181,7 @@ class Fifo:
     def skip(self, count: int) -> None:
         """Forget the next `count` samples."""
         rest = self.peek(self.length)[..., count:]
-        self.held = deque([rest.clone()])  # a copy, so that what is skipped is freed
+        self.held = deque([rest.clone()] if rest.shape[-1] else [])  # a copy, so that what is skipped is freed
         self.length = rest.shape[-1]
         self.position += count
 
@@ -195,13 +195,13 @@ class OverlapAdd:
         self.weight = torch.zeros(0)
 
     def add(self, stem: Tensor, position: int, window: Tensor) -> None:
-        """Add a chunk (source, channel, time) that starts at `position`; its window says how much each sample counts."""
+        """Add a chunk (source, channel, time) from `position` on; its window weighs its samples."""
         skipped = max(0, self.start - position)  # taken already: the window is zero there
         stem, window = stem[..., skipped:], window[skipped:]
         begin = position + skipped - self.start
         missing = begin + stem.shape[-1] - self.weight.shape[0]
         if missing > 0:
-            old = self.sum if self.weight.shape[0] else stem.new_zeros(stem.shape[:2] + (0,))
+            old = self.sum if self.weight.shape[0] else stem.new_zeros((*stem.shape[:2], 0))
             self.sum, self.weight = F.pad(old, (0, missing)), F.pad(self.weight, (0, missing))
         self.sum[..., begin : begin + stem.shape[-1]].addcmul_(stem, window)
         self.weight[begin : begin + stem.shape[-1]] += window
@@ -215,7 +215,7 @@ class OverlapAdd:
         return done
 
 
-def ahead(items: Iterable[T], depth: int = 2) -> Iterator[T]:
+def ahead(items: Iterable[T], depth: int = 2) -> Generator[T]:
     """Iterate in a thread of its own, up to `depth` items before they are asked for.
 
     An error in the thread comes out here. Whoever stops early stops the thread too.

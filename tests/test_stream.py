@@ -21,7 +21,8 @@ def identity(mix: Tensor) -> Tensor:  # (batch, channel, time)
 
 
 def blocks(song: Tensor, size: int) -> Iterator[Tensor]:
-    yield from song.split(size, -1)
+    for start in range(0, song.shape[-1], size):
+        yield song[..., start : start + size]
 
 
 def whole(*args: object, **options: object) -> Tensor:
@@ -206,10 +207,9 @@ def test_ahead_passes_items_in_order_and_errors_on() -> None:
         yield from range(50)
         raise ValueError("after fifty")
 
-    got = []
+    got: list[int] = []
     with pytest.raises(ValueError, match="after fifty"):
-        for number in ahead(numbers()):
-            got.append(number)  # noqa: PERF402
+        got.extend(ahead(numbers()))
     assert got == list(range(50))
 
 
@@ -229,6 +229,6 @@ def test_ahead_runs_only_a_little_ahead_and_stops_with_its_reader() -> None:
     assert next(reader) == 0
     time.sleep(0.3)
     assert len(made) <= 4
-    reader.close()  # type: ignore[attr-defined]
+    reader.close()
     assert closed.is_set()
     assert not [t for t in threading.enumerate() if t.name == "separate-ahead"]

@@ -1,0 +1,1 @@
+"""Files of sound: the only place that reads or writes them."""

@@ -8,6 +8,7 @@ libsndfile could read MP3 too, but the decoder in it writes warnings to standard
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO
@@ -16,7 +17,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from separate.audio.headers import mp3_states_length
+from separate.audio.headers import mp3_frames
 from separate.errors import DependencyError, InputError
 
 if TYPE_CHECKING:
@@ -43,13 +44,16 @@ class Sndfile:
 
     def __init__(self, file: BinaryIO) -> None:
         file.seek(0)
+        self._file = file
         self._sound = soundfile.SoundFile(file)
-        if self._sound.frames >= 2**62:  # a FLAC encoded into a pipe states no length, and then libsndfile cannot seek
+        # A FLAC encoded into a pipe states no length, and then libsndfile cannot seek.
+        if self._sound.frames >= 2**62 or not self._sound.seekable():
             raise soundfile.SoundFileRuntimeError("unknown length")
         subtype: str = self._sound.subtype
         self.rate: int = self._sound.samplerate
         self.channels: int = self._sound.channels
         self.frames: int | None = self._sound.frames
+        self._seeks_nearby = subtype == "VORBIS"  # libsndfile 1.2.2 may land beside the sample
         self.is_float = subtype in {"FLOAT", "DOUBLE"}
         depth = re.search(r"(?:PCM|ALAC)_[SU]?(\d+)", subtype)
         self.bits = 32 if self.is_float else -(-int(depth[1]) // 8) * 8 if depth else 16
@@ -57,19 +61,35 @@ class Sndfile:
         self.container = "opus" if subtype == "OPUS" else {"wavex": "wav"}.get(format_, format_)
 
     def blocks(self, start: int, stop: int, size: int) -> Iterator[NDArray[np.float32]]:
-        """Seek, which libsndfile does to the sample in all of its formats, and read."""
+        """Seek where that is exact, else decode and drop what comes before `start`."""
         end = min(stop, self._sound.frames)
-        position = start
+        position = min(start, self._sound.frames)
         try:
-            self._sound.seek(min(start, self._sound.frames))
+            self._sound.seek(0 if self._seeks_nearby else position)
+            if self._seeks_nearby:
+                for at in range(0, position, _STEP):
+                    self._read(min(_STEP, position - at))
             while position < end:
-                block = self._sound.read(min(size, end - position), dtype="float32", always_2d=True).T  # channel, time
+                block = self._read(min(size, end - position))
                 if not block.shape[1]:
                     return
                 position += block.shape[1]
                 yield block
         except soundfile.SoundFileError as error:
-            raise DecodingError("decoding fails", max(position, self._sound.tell())) from error
+            raise DecodingError("decoding fails", self._last_good(position)) from error
+
+    def _read(self, count: int) -> NDArray[np.float32]:
+        block: NDArray[np.float32] = self._sound.read(count, dtype="float32", always_2d=True).T
+        return block  # channel, time
+
+    def _last_good(self, position: int) -> int:
+        """Go on from `position` in small steps until decoding fails again; a decoder that failed cannot seek."""
+        self._file.seek(0)
+        with contextlib.suppress(soundfile.SoundFileError), soundfile.SoundFile(self._file) as fresh:
+            fresh.seek(position)
+            while count := len(fresh.read(1024)):
+                position += count
+        return position
 
     def close(self) -> None:
         """Let go of libsndfile's handle, not of the file."""
@@ -82,10 +102,12 @@ _DEMUXERS = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dsf,dts,eac3,flac,flv,mov,matroska,mp3,mpc,mpc8,mpeg,mpegts,ogg,oma,rm,tak,"
     "truehd,tta,voc,w64,wav,wv"
 )
-# Frames one after the other without a container: junk between them (tags of joined files) is skipped, as players do.
-_BARE = {"aac", "ac3", "dts", "eac3", "mp3", "mpeg", "ts"}
+# Junk between frames (tags of joined files, broken packets of a broadcast) is skipped, as players do; elsewhere it is
+# damage.
+_TOLERANT = {"mp3", "mpeg", "ts"}
 # These say for sure how long a stream is. FFmpeg guesses for others, from the bit rate or the last time stamp.
 _STATE_LENGTH = {"aiff", "ape", "caf", "flac", "m4a", "tak", "tta", "w64", "wav", "wma", "wv"}
+_STEP = 65536
 _SHORT_NAMES = {"mov,mp4,m4a,3gp,3g2,mj2": "m4a", "matroska,webm": "mkv", "mpegts": "ts", "asf": "wma"}
 
 
@@ -106,7 +128,7 @@ class Ffmpeg:
                 self.frames = self._stated_frames(container)
         except (av.FFmpegError, OSError) as error:
             raise InputError(
-                f"{song}: not a sound file that separate can read, or damaged at its start; "
+                f"{song}: not a sound file that separate can read, or damaged or cut short; "
                 "if it plays elsewhere, convert it to WAV"
             ) from error
 
@@ -130,19 +152,20 @@ class Ffmpeg:
 
     def _stated_frames(self, container: InputContainer) -> int | None:
         stream = container.streams.audio[0]
-        frames = None
-        if self.container in _STATE_LENGTH or (self.container == "mp3" and mp3_states_length(self._file)):
-            if stream.duration is not None and stream.time_base:
-                frames = round(stream.duration * stream.time_base * self.rate)
-        elif self.container == "mkv" and len(container.streams) == 1 and container.duration:
-            frames = round(container.duration * self.rate / 1_000_000)  # else it is the longest stream's
+        stated = round(stream.duration * stream.time_base * self.rate) if stream.duration and stream.time_base else None
+        if self.container == "mp3":
+            counted = mp3_frames(self._file)  # FFmpeg disagrees where files were joined, and then it guesses
+            self.tolerance = 3 * 1152
+            return counted if counted and stated and abs(counted - stated) <= self.tolerance else None
+        if self.container == "mkv":  # states the length of the longest stream
+            if len(container.streams) > 1 or not container.duration:
+                return None
+            return round(container.duration * self.rate / 1_000_000)
         # iTunes states delay, padding and length in hexadecimal.
-        gapless = re.match(
-            r"\s*[0-9A-F]+\s+[0-9A-F]+\s+[0-9A-F]+\s+([0-9A-F]+)", container.metadata.get("iTunSMPB", "")
-        )
-        if frames and gapless and 0 < int(gapless[1], 16) < frames:
-            frames = int(gapless[1], 16)
-        return frames
+        gapless = re.match(r"\s*[\dA-F]+\s+[\dA-F]+\s+[\dA-F]+\s+([\dA-F]+)", container.metadata.get("iTunSMPB", ""))
+        if stated and gapless and 0 < int(gapless[1], 16) < stated:
+            return int(gapless[1], 16)
+        return stated if self.container in _STATE_LENGTH else None
 
     def blocks(self, start: int, stop: int, size: int) -> Iterator[NDArray[np.float32]]:
         """Decode everything up to `stop` and drop what comes before `start`: FFmpeg's seeking is not exact."""
@@ -183,9 +206,7 @@ class Ffmpeg:
                         last = frame
         except av.FFmpegError as error:
             raise DecodingError("decoding fails", position + (last.samples if last else 0)) from error
-        if (
-            last is None and self.container in _BARE
-        ):  # MP4 and others may hold an empty song; these need a frame to be recognised
+        if last is None and self.container in _TOLERANT:  # MP4 and others may hold an empty song; these have none
             raise DecodingError("decoding fails", 0)
         if last:
             yield _floats(last)[:, : self._length_of_last(last, position)]
@@ -196,16 +217,19 @@ class Ffmpeg:
         try:
             return packet.decode()
         except av.InvalidDataError:
-            if self.container in _BARE:
+            if self.container in _TOLERANT:
                 return []
             raise
 
     def _length_of_last(self, frame: AudioFrame, position: int) -> int:
+        """Count the samples of the last frame that belong to the song: the rest is the encoder's padding."""
         length = frame.samples
-        if frame.duration and frame.time_base and frame.time_base * self.rate <= 1:  # MP4 shortens its last packet
+        if frame.duration and frame.time_base and frame.time_base * self.rate <= 1:  # MP4's last packet may be shorter
             length = min(length, round(frame.duration * frame.time_base * self.rate))
-        if self.container == "m4a" and self.frames and self.frames > position:
-            length = min(length, self.frames - position)
+        if self.container == "m4a" and self.frames and length == frame.samples:
+            left = self.frames - position  # the edit list's, rounded to milliseconds by many writers
+            if left > 0 and length - left > self.rate // 500:
+                length = left
         return length
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ import os
 import zlib
 from collections.abc import Iterator
 from fractions import Fraction
+from io import FileIO
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,7 +29,9 @@ from separate.errors import OutputError
 __all__ = ["EncodedFile"]
 
 _AAC_LAYOUT = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1"}
-_STEP = 16_384  # frames given to libsndfile at once: some versions of its Vorbis encoder put them all on the stack
+# Frames given to libsndfile at once. What its Vorbis encoder makes of a song depends on it, and some versions of it put
+# all they are given on the stack.
+_STEP = 16_384
 
 
 class EncodedFile:
@@ -48,12 +51,8 @@ class EncodedFile:
         self._silence = np.zeros((channels, 1), np.float32)
         self._frames = 0
         self._encoder: _Encoder | None = None  # before it is open and when it is closed
-        try:
-            with self._errors():
-                self._encoder = _encoder(self._sink, format, rate=rate, channels=channels)
-        except BaseException:
-            self.abandon()
-            raise
+        with self._errors():
+            self._encoder = _encoder(self._sink, format, rate=rate, channels=channels)
 
     def write(self, block: NDArray[np.float32]) -> None:
         """Append a block (channel, time)."""
@@ -76,7 +75,7 @@ class EncodedFile:
 
     def abandon(self) -> None:
         """Let go of the file, whatever state it is in. Does nothing after `close`."""
-        self._sink.ignore()
+        self._sink.dead = True
         if self._encoder is not None:
             with contextlib.suppress(Exception):
                 self._encoder.close()
@@ -87,13 +86,17 @@ class EncodedFile:
     def _errors(self) -> Iterator[None]:
         """Raise what went wrong below the codec, before what the codec made of it."""
         try:
-            yield
-        except (soundfile.SoundFileError, av.FFmpegError, AssertionError) as error:
+            try:
+                yield
+            except (soundfile.SoundFileError, av.FFmpegError, AssertionError) as error:
+                self._check()
+                raise OutputError(f"{shown(self._final)}: cannot be encoded as {self._format}: {error}") from error
+            except OSError as error:
+                raise output_error(self._final, error) from error
             self._check()
-            raise OutputError(f"{shown(self._final)}: cannot be encoded as {self._format}: {error}") from error
-        except OSError as error:
-            raise output_error(self._final, error) from error
-        self._check()
+        except BaseException:
+            self.abandon()
+            raise
 
     def _check(self) -> None:
         error = self._sink.error
@@ -121,34 +124,31 @@ class _Sink:
     """A file for codecs that cannot be trusted with errors: keeps the first, and from then on swallows everything."""
 
     def __init__(self, path: Path) -> None:
-        self._file = open(path, "w+b", buffering=0)  # noqa: SIM115 (closed in close)
+        self.file = open(path, "w+b", buffering=0)  # noqa: SIM115 (closed in close)
         self.error: BaseException | None = None
-        self._ignoring = False
+        self.dead = False
 
     def write(self, data: Any) -> int:
         rest = memoryview(data).cast("B")
         size = len(rest)
         try:
-            while rest and self.error is None and not self._ignoring:
-                rest = rest[self._file.write(rest) :]
+            while rest and not self.dead:
+                rest = rest[self.file.write(rest) :]
         except BaseException as error:
-            self.error = error
+            self.error, self.dead = error, True
         return size
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        return self._file.seek(offset, whence)
+        return self.file.seek(offset, whence)
 
     def tell(self) -> int:
-        return self._file.tell()
+        return self.file.tell()
 
     def read(self, size: int = -1) -> bytes:
-        return self._file.read(size)
-
-    def ignore(self) -> None:
-        self._ignoring = True
+        return self.file.read(size)
 
     def close(self) -> None:
-        self._file.close()
+        self.file.close()
 
 
 class _SoundFile:
@@ -166,16 +166,22 @@ class _SoundFile:
         self._bits = format.bits
         self._order = OGG_ORDER.get(channels) if container == "OGG" else None
         self._serial: int | None = 0 if container == "OGG" else None
+        self._rest = np.empty((0, channels), np.float32)
         self._file = soundfile.SoundFile(sink, "w", rate, channels, subtype, format=container, **quality)
 
     def write(self, block: NDArray[np.float32]) -> None:
         if self._order:
             block = block[list(self._order)]
-        interleaved = np.ascontiguousarray(block.T)  # [T, C]
+        waiting = np.concatenate([self._rest, block.T])  # [T, C]
+        whole = len(waiting) - len(waiting) % _STEP
+        for start in range(0, whole, _STEP):
+            self._encode(waiting[start : start + _STEP])
+        self._rest = waiting[whole:]
+
+    def _encode(self, step: NDArray[np.float32]) -> None:
         if self._serial is not None:
-            self._serial = zlib.crc32(interleaved.data, self._serial)
-        for start in range(0, len(interleaved), _STEP):
-            self._file.write(self._samples(interleaved[start : start + _STEP]))
+            self._serial = zlib.crc32(step.data, self._serial)
+        self._file.write(self._samples(step))
 
     def _samples(self, block: NDArray[np.float32]) -> NDArray[Any]:
         # libsndfile would scale by 2^(bits-1) - 1, which changes samples that fit; integers it takes as they are.
@@ -186,12 +192,14 @@ class _SoundFile:
         return block
 
     def close(self) -> None:
+        if len(self._rest):
+            self._encode(self._rest)
         self._file.close()
-        if self._serial is not None and self._sink.error is None:
-            _number(self._sink, self._serial)
+        if self._serial is not None and not self._sink.dead:
+            _number(self._sink.file, self._serial)
 
 
-def _number(file: Any, serial: int) -> None:
+def _number(file: FileIO, serial: int) -> None:
     """Write `serial` into every page of an Ogg file: libsndfile takes a random one, but equal songs are equal files."""
     file.seek(0)
     with contextlib.suppress(EOFError):

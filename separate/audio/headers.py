@@ -9,7 +9,7 @@ import os
 import struct
 from typing import BinaryIO, NamedTuple
 
-__all__ = ["DataChunk", "data_chunk", "last_ogg_page", "mp3_states_length"]
+__all__ = ["DataChunk", "data_chunk", "last_ogg_page", "mp3_frames"]
 
 
 class DataChunk(NamedTuple):
@@ -109,13 +109,26 @@ def last_ogg_page(file: BinaryIO) -> tuple[bool, bool]:
     return len(page) >= 27 + page[26] + body, page[14:18] == first[14:18]
 
 
-def mp3_states_length(file: BinaryIO) -> bool:
-    """Tell whether an MP3 says how many frames it has; a length guessed from the bit rate is no promise."""
+def mp3_frames(file: BinaryIO) -> int | None:
+    """Read how many samples a channel of an MP3 has, without the encoder's delay and padding, if its first frame says.
+
+    A length guessed from the bit rate, as players show it for other files, is no promise.
+    """
     file.seek(0)
     head = file.read(10)
     at = 0
     if head[:3] == b"ID3" and len(head) == 10:
         at = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
     file.seek(at)
-    first_frame = file.read(512)
-    return any(mark in first_frame for mark in (b"Xing", b"Info", b"VBRI"))
+    frame = file.read(512)
+    frame_samples = 1152 if len(frame) > 1 and frame[1] & 0x08 else 576  # MPEG 1, or 2 and 2.5
+    if frame[36:40] == b"VBRI":
+        return int.from_bytes(frame[50:54]) * frame_samples
+    at = max(frame.find(b"Xing", 0, 64), frame.find(b"Info", 0, 64))
+    if at < 0 or len(frame) < at + 144 or not frame[at + 7] & 1:
+        return None
+    samples = int.from_bytes(frame[at + 8 : at + 12]) * frame_samples
+    if frame[at + 7] & 0x0F == 0x0F and frame[at + 120 : at + 124].isalnum():  # LAME's part, which others write too
+        both = int.from_bytes(frame[at + 141 : at + 144])
+        samples -= (both >> 12) + (both & 0xFFF)
+    return max(samples, 0)

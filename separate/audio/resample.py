@@ -4,17 +4,18 @@ An output sample at time t is the sum of the input around t times a windowed sin
 
     y[j] = Σ_n x[n] h(j · rate_in / rate_out − n)
 
-With the rates reduced to lowest terms, 48000/44100 = 160/147, the pattern repeats every 160 samples in, 147 out: 147 rows
-of h serve them all, and a matrix product does the work. Rates with no common divisor to speak of (44099 to 44100) would
-need rows by the gigabyte; beyond `_LARGEST_TABLE` numbers, h is read from a fine table by linear interpolation instead.
+In lowest terms 48000/44100 is 160/147: the pattern repeats every 160 samples in, 147 out, so 147 rows of h serve them
+all and a matrix product does the work. Rates with no common divisor to speak of (44099 to 44100) would need rows by the
+gigabyte: beyond `_LARGEST_TABLE` numbers, h is read from a fine table by linear interpolation instead.
 
-The kernel: Kaiser's window with 80 zero crossings a side and β = 10.06 (a stop band of 100 dB), its middle between the
-highest tone to keep and the lower of the two Nyquist frequencies. Measured for 48 to 44.1 kHz: see tests/audio.
+The kernel is 80 zero crossings a side under Kaiser's window, β for a stop band of 100 dB, its -6 dB point half way
+between 20 kHz and 22.05 kHz. Measured for 48 to 44.1 kHz: a tone of 20 kHz keeps its level within 0.0001 dB, one of
+20.5 kHz loses 0.17 dB, all above 22.05 kHz is gone by 108 dB; there and back, music below 20 kHz differs by -110 dB.
 """
 
 from __future__ import annotations
 
-from math import ceil, gcd
+from math import ceil, gcd, prod
 
 import torch
 from torch import Tensor
@@ -24,10 +25,12 @@ from separate.errors import DependencyError
 __all__ = ["Resampler", "resample"]
 
 _CROSSINGS = 80
-_ROLLOFF = 0.9535  # of the lower Nyquist frequency: half way from 20 kHz to 22.05 kHz
+_ROLLOFF = 0.9535  # of the lower Nyquist frequency: so 20 kHz passes where that is 22.05 kHz
 _BETA = 10.06
 _LARGEST_TABLE = 2**22
-_PHASES = 2048  # of the fine table, a sample of the lower rate: interpolating it costs less than the stop band lets through
+_PHASES = (
+    2048  # of the fine table, a sample of the lower rate: interpolating it costs less than the stop band lets through
+)
 
 
 class Resampler:
@@ -35,13 +38,15 @@ class Resampler:
 
     The output is `ceil(samples * rate_out / rate_in)` long and has no delay: sample 0 is sample 0. What `process`
     returns may be shorter or longer than its share; nothing is missing after `flush`, which also makes ready for
-    another song. All samples are computed in pieces of one fixed size, whatever the blocks: so they are the same to
-    the last bit, and memory stays bounded.
+    another song. All samples are computed in pieces of one fixed size, so they do not depend on the blocks, and memory
+    stays bounded.
     """
 
     def __init__(self, rate_in: int, rate_out: int) -> None:
         if rate_in < 1 or rate_out < 1:
             raise ValueError(f"rates must be positive, not {rate_in} and {rate_out}")
+        # channel, time; begins `_width` samples before the next output's time
+        self._waiting: Tensor | None = None
         divisor = gcd(rate_in, rate_out)
         self._in, self._out = rate_in // divisor, rate_out // divisor
         width = ceil(_CROSSINGS / _ROLLOFF * max(1.0, rate_in / rate_out))  # as torchaudio computes it
@@ -54,7 +59,7 @@ class Resampler:
         else:
             self._rows, self._width = _fine_table(self._in, self._out)
             self._piece = 2**10
-        self._restart()
+        self._received = self._done = 0  # samples
 
     def process(self, block: Tensor) -> Tensor:
         """Take (channel, time) samples and return those that can be computed from all that came so far."""
@@ -80,7 +85,7 @@ class Resampler:
         return rest
 
     def _restart(self) -> None:
-        self._waiting: Tensor | None = None  # channel, time; begins `_width` samples before the next output's time
+        self._waiting = None
         self._received = self._done = 0
 
     def _needed(self) -> int:
@@ -95,7 +100,7 @@ class Resampler:
         result = self._waiting.new_empty(self._waiting.shape[0], fitting)  # channel, time
         at = count = 0
         while self._piece and at + (needed := self._needed()) <= self._waiting.shape[1]:
-            taken = self._waiting[:, at : at + needed].clone()  # at one place in memory: a product's last bit may depend
+            taken = self._waiting[:, at : at + needed].clone()  # a product's last bit may depend on strides
             piece = self._periods(taken) if self._periodic else self._interpolated(taken)
             result[:, count : count + self._piece] = piece
             before = self._done * self._in // self._out
@@ -113,7 +118,7 @@ class Resampler:
     def _interpolated(self, taken: Tensor) -> Tensor:
         ticks = torch.arange(self._done, self._done + self._piece) * self._in  # time, in 1/_out of an input sample
         sample, rest = ticks // self._out, ticks % self._out
-        phase = rest * (self._rows.shape[0] - 1) / self._out
+        phase = rest.double() * (self._rows.shape[0] - 1) / self._out
         row = phase.long()
         rows = torch.lerp(self._rows[row], self._rows[row + 1], (phase - row)[:, None].float())  # time, tap
         windows = taken.unfold(1, rows.shape[1], 1)[:, sample - sample[0]]  # channel, time, tap
@@ -127,7 +132,7 @@ def resample(audio: Tensor, rate_in: int, rate_out: int) -> Tensor:
     torch.Size([2, 44100])
     """
     resampler = Resampler(rate_in, rate_out)
-    flat = audio.reshape(-1, audio.shape[-1])
+    flat = audio.reshape(prod(audio.shape[:-1]), audio.shape[-1])
     result = torch.cat([resampler.process(flat), resampler.flush()], dim=1)
     return result.reshape(*audio.shape[:-1], result.shape[1])
 

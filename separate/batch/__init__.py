@@ -1,0 +1,1 @@
+"""What to do with many songs, and who does it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +12,7 @@ from math import log10
 from pathlib import Path
 from typing import BinaryIO
 
-from separate.audio.formats import OutputFormat, check_channels, choose_format, supported_rate
+from separate.audio.formats import Bits, OutputFormat, choose_format, supported_rate
 from separate.audio.reader import AudioReader
 from separate.audio.wav import WavStream
 from separate.audio.writer import Clip, StemWriter
@@ -76,66 +77,93 @@ def run(
 
 def do(job: Job, separator: Separator, output: Output, notice: Notice, progress: Progress) -> Result:
     """Separate one song into its files."""
-    wanted = job.outputs
-    if output.stdout is None and output.existing != "force":
-        there = {stem: path for stem, path in wanted.items() if path.exists()}
-        if there and output.existing != "skip":
-            path = next(iter(there.values()))
-            raise OutputExists(f"{path}: is there already; --force overwrites it, --skip-existing leaves it")
-        wanted = {stem: path for stem, path in wanted.items() if stem not in there}
-        if not wanted:
-            return Result(job.song, "skipped", dict(job.outputs))
+    wanted = missing(job, output)
+    if not wanted:
+        return Result(job.song, "skipped", dict(job.outputs))
     source = (sys.stdin.buffer, "<stdin>") if job.song == "-" else (job.song, None)
     with AudioReader(*source) as song:
-        format_ = choose_format(output.format, output.bits, song.bits, song.is_float)
-        check_channels(format_, song.channels, next(iter(wanted.values())).name)
-        rate = supported_rate(format_, output.rate or song.rate)
-        if rate != (output.rate or song.rate):
-            notice(f"{song.name}: {format_.name} does not take {output.rate or song.rate} Hz; written at {rate} Hz")
-        if song.channels > 2:
-            notice(f"{song.name}: its {song.channels} channels are separated in pairs, 1 and 2, 3 and 4, and so on")
-        frames = expected(song, output, rate)
-        blocks = separator.stream(song, stems=list(wanted), start=output.start, end=output.end, rate=rate)
-        with closing(counted(blocks, frames, progress)) as counter:
-            if output.stdout is not None:
-                gain, done = 1.0, to_stdout(counter, output.stdout, song, format_, rate)
-            else:
-                tags_from = None if job.song == "-" else Path(job.song)
-                writer = StemWriter(
-                    wanted, rate=rate, channels=song.channels, format=format_, clip=output.clip, frames=frames,
-                    force=output.existing == "force", tags_from=tags_from,
-                )  # fmt: skip
-                with writer:
-                    for done, stems in counter:
-                        writer.write(stems)
-                gain = writer.gain
-                for warning in writer.warnings:
-                    notice(f"{song.name}: {warning}")
-    if gain != 1:
-        notice(f"{song.name}: all stems were turned down by {-20 * log10(gain):.2f} dB so that none clips")
-    return Result(job.song, "done", wanted, audio_seconds=done / rate, gain=gain)
+        format_, rate = choose(song, output, notice)
+        frames, done = expected(song, output, rate), 0
+        stream = separator.stream(song, stems=list(wanted), start=output.start, end=output.end, rate=rate)
+        with closing(stream) as blocks, open_writer(job, wanted, song, format_, rate, frames, output) as writer:
+            for stems in blocks:
+                writer.write(stems)
+                done += next(iter(stems.values())).shape[1]
+                progress(done, frames)
+    for warning in writer.warnings:
+        notice(f"{song.name}: {warning}")
+    if writer.gain != 1:
+        notice(f"{song.name}: all stems were turned down by {-20 * log10(writer.gain):.2f} dB so that none clips")
+    return Result(job.song, "done", wanted, audio_seconds=done / rate, gain=writer.gain)
 
 
-def to_stdout(
-    blocks: Iterator[tuple[int, Stems]], file: BinaryIO, song: AudioReader, format_: OutputFormat, rate: int
-) -> int:
-    """Write the only stem as WAV to a pipe; return its length."""
-    done = 0
-    pipe = WavStream(file, rate=rate, channels=song.channels, bits=format_.bits or "float")
-    for done, stems in blocks:
+def missing(job: Job, output: Output) -> dict[str, Path]:
+    """Say which of a song's outputs are to be written; refuse those that exist, unless that was decided."""
+    if output.stdout is not None or output.existing == "force":
+        return job.outputs
+    there = [stem for stem, path in job.outputs.items() if os.path.lexists(path)]
+    if there and output.existing == "refuse":
+        path = job.outputs[there[0]]
+        raise OutputExists(f"{path}: is there already; --force overwrites it, --skip-existing leaves it")
+    return {stem: path for stem, path in job.outputs.items() if stem not in there}
+
+
+def choose(song: AudioReader, output: Output, notice: Notice) -> tuple[OutputFormat, int]:
+    """Choose the format and the rate of a song's stems, and say what is not as it was asked for."""
+    format_ = choose_format(output.format, output.bits, song.bits, song.is_float)
+    asked = song.rate if output.rate is None else output.rate
+    rate = supported_rate(format_, asked)
+    if rate != asked:
+        notice(f"{song.name}: {format_.name} does not take {asked} Hz; written at {rate} Hz")
+    if song.channels > 2:
+        notice(f"{song.name}: its {song.channels} channels are separated in pairs, 1 and 2, 3 and 4, and so on")
+    return format_, rate
+
+
+def open_writer(
+    job: Job,
+    wanted: dict[str, Path],
+    song: AudioReader,
+    format_: OutputFormat,
+    rate: int,
+    frames: int | None,
+    output: Output,
+) -> StemWriter | Pipe:
+    """Open the files of a song, or standard output."""
+    if output.stdout is not None:
+        return Pipe(output.stdout, rate, song.channels, format_.bits or "float")
+    return StemWriter(
+        wanted,
+        rate=rate,
+        channels=song.channels,
+        format=format_,
+        clip=output.clip,
+        frames=frames,
+        force=output.existing == "force",
+        tags_from=None if job.song == "-" else Path(job.song),
+    )
+
+
+class Pipe:
+    """A StemWriter for one stem and a pipe. What has gone through it cannot be turned down: loud samples are cut."""
+
+    gain = 1.0
+    warnings: tuple[str, ...] = ()
+
+    def __init__(self, file: BinaryIO, rate: int, channels: int, bits: Bits) -> None:
+        self.wav = WavStream(file, rate=rate, channels=channels, bits=bits)
+
+    def __enter__(self) -> Pipe:
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if error is None:
+            self.wav.close()
+
+    def write(self, stems: Stems) -> None:
+        """Append a block of the only stem."""
         (stem,) = stems.values()
-        pipe.write(stem)
-    pipe.close()
-    return done
-
-
-def counted(blocks: Iterator[Stems], total: int | None, progress: Progress) -> Iterator[tuple[int, Stems]]:
-    """Count the samples that come by, and tell `progress` once a block has been dealt with."""
-    done = 0
-    for stems in blocks:
-        done += next(iter(stems.values())).shape[1]
-        yield done, stems
-        progress(done, total)
+        self.wav.write(stem)
 
 
 def expected(song: AudioReader, output: Output, rate: int) -> int | None:
@@ -144,4 +172,3 @@ def expected(song: AudioReader, output: Output, rate: int) -> int | None:
         return None
     last = song.frames if output.end is None else min(song.frames, round(output.end * song.rate))
     return max(0, -(-(last - round(output.start * song.rate)) * rate // song.rate))
-

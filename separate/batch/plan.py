@@ -66,7 +66,9 @@ def plan(inputs: Sequence[str], out: Path, template: str, *, model: str, stems: 
     return jobs
 
 
-def clash(song: str, outputs: dict[str, Path], taken: dict[Path, str], sources: dict[Path, str]) -> SeparateError | None:
+def clash(
+    song: str, outputs: dict[str, Path], taken: dict[Path, str], sources: dict[Path, str]
+) -> SeparateError | None:
     """Find the first output that another song of the batch writes too, or that is a song of the batch itself."""
     for path in outputs.values():
         if _real(path) in sources:
@@ -79,7 +81,7 @@ def clash(song: str, outputs: dict[str, Path], taken: dict[Path, str], sources: 
 
 
 def songs(name: str, out: Path) -> Iterator[tuple[str, str | None]]:
-    """Yield (song, track) for an input; a track is the name for templates. A folder without songs yields (name, None)."""
+    """Yield (song, track) for an input; the track is for templates. A folder without songs yields (name, None)."""
     if name == "-":
         yield "-", "stdin"
         return

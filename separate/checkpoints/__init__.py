@@ -1,0 +1,1 @@
+"""Checkpoints: their registry, where they come from, and how they are stored."""

@@ -1,12 +1,12 @@
 """The registry: checkpoints.toml as rows, one a model that has a name.
 
-    [d2-gru]
-    architecture = "d2-gru"
-    source = "bundled:d2-gru.safetensors"       # or "hf:user/repo/file@revision"
-    stems = ["vocals", "drums", "bass", "other"]
-    sample_rate = 44100
-    licence = "MIT"
-    summary = "what it is for, in one line"
+[d2-gru]
+architecture = "d2-gru"
+source = "bundled:d2-gru.safetensors"       # or "hf:user/repo/file@revision"
+stems = ["vocals", "drums", "bass", "other"]
+sample_rate = 44100
+licence = "MIT"
+summary = "what it is for, in one line"
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """From what a user calls a model to a local file: the only place that knows where checkpoints come from.
 
-    d2-gru                      a name of the registry
-    ./my.safetensors            a file
-    hf:user/repo/file@revision  a file on the Hugging Face hub
+d2-gru                      a name of the registry
+./my.safetensors            a file
+hf:user/repo/file@revision  a file on the Hugging Face hub
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ def resolve(model: str | os.PathLike[str]) -> Path:
     path = Path(name)
     if path.suffix == ".safetensors" or os.sep in name or (os.altsep and os.altsep in name):
         if not path.is_file():
-            raise CheckpointError(f"{name}: no such checkpoint file; `separate models` lists the models that have names")
+            raise CheckpointError(
+                f"{name}: no such checkpoint file; `separate models` lists the models that have names"
+            )
         return path
     row = find(name)
     bundled = row.path
@@ -49,7 +51,9 @@ def fetch(source: str) -> Path:
     try:
         return Path(hf_hub_download(f"{user}/{repo}", file, revision=revision or None))
     except LocalEntryNotFoundError as error:
-        raise CheckpointError(f"{source}: not in the cache, and the hub cannot be reached; connect once, or give a file") from error
+        raise CheckpointError(
+            f"{source}: not in the cache, and the hub cannot be reached; connect once, or give a file"
+        ) from error
     except (HfHubHTTPError, HFValidationError) as error:
         raise CheckpointError(f"{source}: the hub says: {str(error).strip().splitlines()[0]}") from error
     except OSError as error:

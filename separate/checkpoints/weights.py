@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,11 +69,13 @@ def read_header(path: str | os.PathLike[str]) -> Header:
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not a checkpoint of separate, its header is damaged or lacks {error}") from error
+        raise CheckpointError(
+            f"{path}: not a checkpoint of separate, its header is damaged or lacks {error}"
+        ) from error
 
 
 def load(path: str | os.PathLike[str], **overrides: Any) -> Any:
-    """Build the model of the checkpoint at `path` with its weights, ready for inference; `overrides` go into its config."""
+    """Build the model of the checkpoint at `path`, ready for inference; `overrides` go into its config."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -112,7 +114,7 @@ def save(
     state = {name: value.detach().cpu() for name, value in fold_weight_norm(model.state_dict()).items()}
     if dtype is not None:
         state = {name: value.to(dtype) if value.is_floating_point() else value for name, value in state.items()}
-    config = asdict(model.config) if is_dataclass(model.config) else dict(model.config)
+    config = asdict(model.config)
     metadata = {
         "format": FORMAT,
         "architecture": architecture,
@@ -125,7 +127,10 @@ def save(
     target = Path(path)
     part = target.with_name(f".{target.name[:200]}.{os.getpid()}.part")
     try:
+        part.touch()
+        mode = part.stat().st_mode  # what the user's files have; safetensors keeps everyone else out
         save_file({name: value.contiguous() for name, value in state.items()}, part, metadata)
+        part.chmod(mode)
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The command line: `separate INPUT...` and its subcommands. One file a command; the library is imported inside them."""
+"""The command line: `separate INPUT...` and its subcommands, one file each. They import the library when they run."""
 
 from __future__ import annotations
 
@@ -46,6 +46,17 @@ class Default(TyperCommand):
         """Show how it is really called."""
         return "Usage: separate INPUT... [OPTIONS]"
 
+    def invoke(self, ctx: Any) -> Any:
+        """Leave at once when the user says so, or when whoever reads our output has gone."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            # Threads may be deep in a model, but nothing half-written is left: there is nothing to wait for.
+            print("\nseparate: interrupted; what was not complete has been removed", file=sys.stderr, flush=True)
+            os._exit(130)
+        except BrokenPipeError:
+            os._exit(141)  # what shells report for it
+
 
 app = typer.Typer(cls=Commands, rich_markup_mode="rich", pretty_exceptions_enable=False)
 app.command(DEFAULT, cls=Default, hidden=True, epilog=EPILOG)(run_command)
@@ -58,12 +69,6 @@ def main() -> None:
         code = app(standalone_mode=False)
     except SeparateError as error:
         fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        # Threads may be deep in a model: nothing is half-written, so there is nothing to wait for.
-        print("\nseparate: interrupted; what was not complete has been removed", file=sys.stderr, flush=True)
-        os._exit(130)
-    except BrokenPipeError:
-        os._exit(141)  # who read our output has gone; what shells report for that
     except Exception as error:
         # Typer carries a command-line parser under a name of its own in each version: known by what its errors can do.
         if not hasattr(error, "format_message"):
@@ -76,4 +81,3 @@ def fail(message: str, code: int) -> None:
     """Say in one line what is wrong, and leave."""
     print(f"separate: {one_line(message)}", file=sys.stderr)
     sys.exit(code)
-

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 __all__ = ["run_command"]
 
 # The groups of options in the help.
-MODEL, PART, OUTPUT, SPEED, TALK = "Model", "What to write", "Where and how to write it", "Speed and quality", "Messages"
+MODEL, PART, OUTPUT, SPEED, TALK = (
+    "Model",
+    "What to write",
+    "Where and how to write it",
+    "Speed and quality",
+    "Messages",
+)
 
 TEMPLATE = "{model}/{track}/{stem}.{ext}"
 RATES = {"min": 8000, "max": 192000}
@@ -28,7 +34,9 @@ WIENER_HELP = "Iterations of the Wiener filter; 0: ratio masks."
 GRIFFIN_HELP = "Find new phases by so many iterations."
 
 
-class Format(StrEnum):  # noqa: D101
+class Format(StrEnum):
+    """Kinds of files."""
+
     wav = "wav"
     flac = "flac"
     ogg = "ogg"
@@ -37,20 +45,26 @@ class Format(StrEnum):  # noqa: D101
     m4a = "m4a"
 
 
-class Bits(StrEnum):  # noqa: D101
+class Bits(StrEnum):
+    """Bit depths."""
+
     b16 = "16"
     b24 = "24"
     b32 = "32"
     float = "float"
 
 
-class Clip(StrEnum):  # noqa: D101
+class Clip(StrEnum):
+    """What to do about samples beyond full scale."""
+
     rescale = "rescale"
     hard = "hard"
     none = "none"
 
 
-class Precision(StrEnum):  # noqa: D101
+class Precision(StrEnum):
+    """Precisions of a model's inner layers."""
+
     auto = "auto"
     float32 = "float32"
     bfloat16 = "bfloat16"
@@ -66,7 +80,7 @@ def seconds(text: str) -> float:
         numbers = []
     if not 1 <= len(numbers) <= 3 or not all(0 <= n < float("inf") for n in numbers):
         raise UsageError(f"{text!r} is no time: write seconds (83.5), m:s (1:23.5) or h:m:s")
-    return sum(n * 60**i for i, n in enumerate(reversed(numbers)))
+    return float(sum(n * 60**i for i, n in enumerate(reversed(numbers))))
 
 
 def complete_model(incomplete: str) -> list[str]:
@@ -96,17 +110,23 @@ def run_command(
     stems: Annotated[str | None, option(PART, "Only these: vocals,drums.", metavar="A,B", show_default="all")] = None,
     start: Annotated[str, option(PART, "Begin here: seconds or m:s.", metavar="TIME")] = "0",
     end: Annotated[str | None, option(PART, "Stop here.", metavar="TIME", show_default="the song's end")] = None,
-    out: Annotated[str, option(OUTPUT, "Folder for the stems; - is stdout.", "--out", "-o", metavar="DIR")] = "separated",
+    out: Annotated[
+        str, option(OUTPUT, "Folder for the stems; - is stdout.", "--out", "-o", metavar="DIR")
+    ] = "separated",
     name: Annotated[str, option(OUTPUT, "Files in it; see also {suffix}.", metavar="TEMPLATE")] = TEMPLATE,
     format: Annotated[Format, option(OUTPUT, "Kind of file.")] = Format.wav,
     bits: Annotated[Bits | None, option(OUTPUT, "Bit depth.", show_default="at least the input's")] = None,
-    rate: Annotated[int | None, option(OUTPUT, "Sample rate.", metavar="HZ", show_default="the input's", **RATES)] = None,
+    rate: Annotated[
+        int | None, option(OUTPUT, "Sample rate.", metavar="HZ", show_default="the input's", **RATES)
+    ] = None,
     clip: Annotated[Clip, option(OUTPUT, CLIP_HELP)] = Clip.rescale,
     force: Annotated[bool, option(OUTPUT, "Overwrite stems that exist.", "--force")] = False,
     skip_existing: Annotated[bool, option(OUTPUT, "Leave stems that exist.", "--skip-existing")] = False,
     device: Annotated[str, option(SPEED, "auto, cpu, cuda, cuda:N or mps.")] = "auto",
     precision: Annotated[Precision, option(SPEED, "Of the model's inner layers.")] = Precision.auto,
-    segment: Annotated[float | None, option(SPEED, "Of a chunk.", metavar="SECONDS", show_default="the model's")] = None,
+    segment: Annotated[
+        float | None, option(SPEED, "Of a chunk.", metavar="SECONDS", show_default="the model's")
+    ] = None,
     overlap: Annotated[float, option(SPEED, "Of a chunk and the next, 0 to 0.95.", metavar="SHARE")] = 0.1,
     shifts: Annotated[int, option(SPEED, "Average over chunks placed in N ways.", metavar="N")] = 1,
     batch: Annotated[int | None, option(SPEED, "Chunks at once.", metavar="N", show_default="by device")] = None,

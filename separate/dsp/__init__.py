@@ -1,0 +1,1 @@
+"""Signal processing: one operation a file, torch only."""

@@ -40,7 +40,7 @@ def griffin_lim(magnitudes: Tensor, start: Tensor, stft: STFT, length: int, iter
     """
     phase = _phase(start)
     for _ in range(iterations):
-        phase = _phase(stft(stft.inverse(magnitudes * phase, length)))
+        phase = _phase(stft.forward(stft.inverse(magnitudes * phase, length)))
     return stft.inverse(magnitudes * phase, length)
 
 
@@ -52,9 +52,9 @@ def spectral_convergence(waveforms: Tensor, magnitudes: Tensor, stft: STFT) -> T
 
     Zero is perfect. Griffin-Lim lowers it at every iteration. There is one value for each waveform.
     """
-    error = torch.linalg.matrix_norm(stft(waveforms).abs() - magnitudes)
-    norm = torch.linalg.matrix_norm(magnitudes)
-    return error / norm.clamp_min(torch.finfo(norm.dtype).tiny)  # (...)
+    error: Tensor = torch.linalg.matrix_norm(stft.forward(waveforms).abs() - magnitudes)
+    norm: Tensor = torch.linalg.matrix_norm(magnitudes)
+    return error.div(norm.clamp_min(torch.finfo(norm.dtype).tiny))  # (...)
 
 
 def _phase(spec: Tensor) -> Tensor:

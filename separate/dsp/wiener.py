@@ -167,7 +167,7 @@ def _peak_power(song: Tensor) -> Tensor:
 
 
 def _blocks(claim: Tensor) -> list[slice]:
-    """Divide the bins of magnitudes (source, channel, bin, frame) into blocks that fit a cache or fill an accelerator."""
+    """Divide the bins of a claim (source, channel, bin, frame) into blocks that fit a cache, or fill an accelerator."""
     sources, channels, bins, frames = claim.shape
     numbers = 2**20 if claim.device.type == "cpu" else 2**25
     step = max(1, numbers // (2 * channels * (sources + channels) * frames))

@@ -106,6 +106,7 @@ class Sparse(io.FileIO):
         return super().write(data)
 
 
+@pytest.mark.slow
 def test_past_4_gib_the_file_is_an_rf64(tmp_path: Path) -> None:
     path = tmp_path / "long.wav"
     silence = np.zeros((16, 1_000_000), np.float32)

@@ -1,0 +1,248 @@
+"""The Separator: any song, any cut, the same samples; and what it refuses."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import separate as package
+from separate import ArraySong, InputError, Separator, UnknownStem, UsageError
+from separate.device import choose_device, choose_dtype
+from separate.errors import DeviceUnavailable
+from separate.stream import MINIMUM
+from tests.conftest import music
+
+
+class Identity(torch.nn.Module):
+    """A model whose first stem is the mixture and whose second is silence."""
+
+    sources = ("all", "nothing")
+    sample_rate = 44100
+    segment = 0.5
+    context = 0.05
+    sums = True
+
+    def forward(self, mix: Tensor) -> Tensor:
+        return torch.stack([mix, torch.zeros_like(mix)], 1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    length=st.integers(1, 60_000),
+    channels=st.integers(1, 5),
+    segment=st.floats(MINIMUM / 44100, 2),
+    overlap=st.floats(0, 0.95),
+    size=st.integers(100, 100_000),
+    seed=st.integers(0, 9),
+)
+def test_identity_passes_any_segment_overlap_and_block(
+    length: int, channels: int, segment: float, overlap: float, size: int, seed: int
+) -> None:
+    samples = np.random.default_rng(seed).uniform(-1, 1, (channels, length)).astype(np.float32)
+
+    class Sized(ArraySong):
+        def blocks(self, start: int = 0, stop: int | None = None, _: int = 0) -> Iterator[np.ndarray]:
+            return super().blocks(start, stop, size)
+
+    separator = Separator(Identity(), device="cpu", segment=max(segment, (MINIMUM + 1) / 44100), overlap=overlap)
+    stems = separator.separate(Sized(samples, 44100))
+    assert stems["all"].shape == samples.shape
+    assert np.abs(stems["all"] - samples).max() < 1e-6
+    assert not stems["nothing"].any()
+
+
+@pytest.mark.parametrize("rate", [8000, 22050, 44099, 48000, 96000])
+def test_stems_at_another_rate_are_as_long_as_the_song_and_sum_to_it(rate: int) -> None:
+    samples = music(1.3, rate)
+    stems = Separator(Identity(), device="cpu").separate(ArraySong(samples, rate))
+    assert stems["all"].shape == samples.shape
+    assert np.abs(stems["all"] + stems["nothing"] - samples).max() < 1e-6
+    # All but the bands that no resampler to 44.1 kHz and back can carry is where it belongs.
+    carried = int(samples.shape[1] * min(19000 / rate, 0.43))
+    assert np.abs(np.fft.rfft(stems["nothing"])[:, :carried]).max() < 1e-3 * np.abs(np.fft.rfft(samples)).max()
+
+
+def test_rate_of_the_result() -> None:
+    samples = music(1.0, 48000)
+    stems = Separator(Identity(), device="cpu").separate(ArraySong(samples, 48000), rate=32000)
+    assert stems["all"].shape == (2, 32000)
+
+
+@pytest.mark.parametrize(("start", "end"), [(0.0, 0.4), (0.3, 1.1), (2.0, None), (2.9, 99.0), (0.1, 0.10001)])
+@pytest.mark.parametrize("rate", [44100, 48000])
+def test_a_part_is_cut_to_the_sample(start: float, end: float | None, rate: int) -> None:
+    samples = music(3.0, rate)
+    part = Separator(Identity(), device="cpu").separate(ArraySong(samples, rate), start=start, end=end)
+    first, last = round(start * rate), min(3 * rate, 3 * rate if end is None else round(end * rate))
+    expected = samples[:, first : max(last, first + 1)]
+    got = part["all"] + part["nothing"]
+    assert got.shape == expected.shape
+    assert np.abs(got - expected).max() < 1e-6
+
+
+def test_a_part_is_separated_with_its_surroundings(tiny: Path) -> None:
+    """The part's stems are close to the whole song's; without surroundings its ends would not be."""
+    samples = music(4.0, 44100)
+    separator = Separator(tiny, device="cpu", wiener=0)
+    whole = separator.separate(ArraySong(samples, 44100))["vocals"][:, 66150:110250]
+    part = separator.separate(ArraySong(samples, 44100), start=1.5, end=2.5)["vocals"]
+    alone = separator.separate(ArraySong(samples[:, 66150:110250], 44100))["vocals"]
+
+    def worst(estimate: np.ndarray) -> float:
+        return float(np.abs(estimate - whole)[:, :500].max())
+
+    assert worst(part) < 0.2 * worst(alone)
+
+
+@pytest.mark.parametrize("wiener", [0, 1, 2])
+def test_stems_of_a_spectral_model_sum_to_the_song(tiny: Path, wiener: int) -> None:
+    samples = music(2.5, 48000)
+    stems = Separator(tiny, device="cpu", wiener=wiener).separate(ArraySong(samples, 48000))
+    residual = sum(stems.values()) - samples
+    assert 10 * np.log10((residual**2).mean() / (samples**2).mean()) < -100
+
+
+def test_more_than_two_channels_are_separated_in_pairs(tiny: Path) -> None:
+    samples = music(1.2, 44100, channels=5)
+    separator = Separator(tiny, device="cpu")
+    stems = separator.separate(ArraySong(samples, 44100))["drums"]
+    for first, last in pairwise([0, 2, 4, 5]):
+        alone = separator.separate(ArraySong(samples[first:last], 44100))["drums"]
+        assert np.abs(stems[first:last] - alone).max() < 1e-5
+
+
+def test_file_stream_array_and_one_shot_agree(tiny: Path, song: Path) -> None:
+    separator = Separator(tiny, device="cpu")
+    stems = separator.separate(song)
+    assert list(stems) == ["vocals", "drums", "bass", "other"]
+    assert stems["vocals"].dtype == np.float32
+    blocks = list(separator.stream(str(song), stems=["bass"]))
+    assert list(blocks[0]) == ["bass"]
+    assert np.array_equal(np.concatenate([block["bass"] for block in blocks], 1), stems["bass"])
+    samples, rate = soundfile.read(song, dtype="float32")
+    assert np.array_equal(separator.separate(ArraySong(samples.T, rate))["bass"], stems["bass"])
+    assert np.array_equal(separator.separate(io.BytesIO(song.read_bytes()))["bass"], stems["bass"])
+    assert np.array_equal(package.separate(song, tiny, device="cpu")["bass"], stems["bass"])
+
+
+def test_silence_and_single_samples_are_songs(tiny: Path) -> None:
+    separator = Separator(tiny, device="cpu")
+    for length in (1, 2, 4410, 50_000):
+        for stem in separator.separate(ArraySong(np.zeros((2, length)), 44100)).values():
+            assert stem.shape == (2, length)
+            assert not stem.any()
+    one = separator.separate(ArraySong(np.array([0.5]), 44100))
+    assert abs(sum(float(stem[0, 0]) for stem in one.values()) - 0.5) < 1e-6
+
+
+def test_shifts_average_over_other_chunks(tiny: Path) -> None:
+    samples = music(3.0, 44100)
+    once = Separator(tiny, device="cpu").separate(ArraySong(samples, 44100))["vocals"]
+    thrice = Separator(tiny, device="cpu", shifts=3).separate(ArraySong(samples, 44100))["vocals"]
+    assert once.shape == thrice.shape
+    assert 0 < np.abs(once - thrice).max() < 0.2
+
+
+def test_bfloat16_is_close_to_float32(tiny: Path) -> None:
+    samples = music(2.0, 44100)
+    full = Separator(tiny, device="cpu", precision="float32").separate(ArraySong(samples, 44100))["vocals"]
+    half = Separator(tiny, device="cpu", precision="bfloat16").separate(ArraySong(samples, 44100))["vocals"]
+    assert 0 < np.abs(full - half).max() < 0.02
+
+
+def test_a_caller_who_stops_early_leaves_no_thread(tiny: Path, song: Path) -> None:
+    import threading
+
+    blocks = Separator(tiny, device="cpu", segment=0.5).stream(song)
+    next(blocks)
+    blocks.close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "separate-ahead"]
+
+
+@pytest.mark.parametrize("samples", [np.zeros((2, 0)), np.array([])])
+def test_a_song_without_samples_is_refused(tiny: Path, samples: np.ndarray) -> None:
+    with pytest.raises(InputError, match="no samples"):
+        Separator(tiny, device="cpu").separate(ArraySong(samples, 44100))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_samples_that_are_no_numbers_are_refused(tiny: Path, bad: float) -> None:
+    samples = music(0.5, 44100)
+    samples[1, 100] = bad
+    with pytest.raises(InputError, match="NaN or infinite"):
+        Separator(tiny, device="cpu").separate(ArraySong(samples, 44100))
+
+
+def test_a_part_beyond_the_end_is_refused(tiny: Path, song: Path) -> None:
+    with pytest.raises(InputError, match=re.escape("no samples after 9 s")):
+        Separator(tiny, device="cpu").separate(song, start=9)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"overlap": 0.96}, "overlap is a share from 0 to 0.95, not 0.96"),
+        ({"overlap": -0.1}, "overlap"),
+        ({"segment": 0.01}, "segment of 0.01 s is too short"),
+        ({"shifts": 0}, "shifts and batch count from 1"),
+        ({"batch": 0}, "shifts and batch count from 1"),
+        ({"precision": "float64"}, "unknown precision 'float64'"),
+        ({"wiener": -1}, "wiener counts iterations from 0"),
+        ({"wiener": 1, "griffin_lim": 5}, "exclude each other"),
+        ({"device": "tpu"}, "unknown device 'tpu'"),
+        ({"device": "cuda:x"}, "unknown device 'cuda:x'"),
+    ],
+)
+def test_options_out_of_range(tiny: Path, options: dict[str, object], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        Separator(tiny, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there() -> None:
+    with pytest.raises(DeviceUnavailable, match="torch finds no NVIDIA GPU here"):
+        choose_device("cuda:0")
+    assert choose_device("auto").type in ("cpu", "mps")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_gives_what_the_cpu_gives(tiny: Path) -> None:
+    assert choose_device("auto").type == "cuda"
+    with pytest.raises(DeviceUnavailable, match="this machine has cuda:0 to"):
+        choose_device("cuda:99")
+    samples = music(2.0, 44100)
+    cpu = Separator(tiny, device="cpu").separate(ArraySong(samples, 44100))["vocals"]
+    gpu = Separator(tiny, device="cuda", precision="float32").separate(ArraySong(samples, 44100))["vocals"]
+    assert np.abs(cpu - gpu).max() < 1e-3
+
+
+def test_precision_by_name() -> None:
+    assert choose_dtype("float16", torch.device("cpu")) is torch.float16
+    assert choose_dtype("auto", torch.device("cpu")) is torch.float32
+
+
+def test_unknown_stems_and_parts(tiny: Path, song: Path) -> None:
+    separator = Separator(tiny, device="cpu")
+    with pytest.raises(UnknownStem, match="no stem 'guitar' in this model: it separates vocals, drums, bass, other"):
+        separator.separate(song, stems=["guitar"])
+    with pytest.raises(UsageError, match="no stems asked for"):
+        separator.separate(song, stems=[])
+    for start, end in [(-1.0, None), (2.0, 1.0), (1.0, 1.0)]:
+        with pytest.raises(UsageError, match="end must come after start"):
+            separator.separate(song, start=start, end=end)
+
+
+def test_a_model_object_has_its_own_settings() -> None:
+    with pytest.raises(UsageError, match="settings of a checkpoint"):
+        Separator(Identity(), wiener=2)
