@@ -5,7 +5,7 @@
 
 A stereo mixture of four sources at 44.1 kHz, n_fft 4096, hop 1024, complex64, one iteration. The three filters take
 turns, and each ratio is the median over the turns of a peer's time divided by ours in the same turn. Every filter gets
-its input in the layout of its own choice, made before the clock starts. Agreement is measured in float64, on an excerpt.
+its input in the layout of its own choice, made before the clock starts. Agreement is measured on an excerpt in float64.
 """
 
 from __future__ import annotations
@@ -85,9 +85,8 @@ def main() -> None:
             run()
             seconds[name].append(time.perf_counter() - start)
 
-    print(
-        f"{options.seconds:g} s of stereo, 4 sources, 1 iteration; {torch.get_num_threads()} threads, {options.turns} turns"
-    )
+    print(f"{options.seconds:g} s of stereo, 4 sources, 1 iteration")
+    print(f"{torch.get_num_threads()} threads, {options.turns} turns")
     print(f"separate: output {output:.0f} MiB, at most {max(extra, 0):.0f} MiB beside it\n")
     print(f"{'filter':<12}{'median s':>10}{'fastest s':>11}{'ratio':>8}{'error':>10}")
     for name, times in seconds.items():

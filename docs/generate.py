@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 USAGE = Path(__file__).with_name("usage.md")
-PAGE = re.compile(r"(<!-- help: separate ?(.*) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+PAGE = re.compile(r"(<!-- help: separate ([^\n]*) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
 def help_page(arguments: str) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
@@ -161,9 +162,11 @@ class Ffmpeg:
             if len(container.streams) > 1 or not container.duration:
                 return None
             return round(container.duration * self.rate / 1_000_000)
+        self._doubt = self.rate // 500  # MP4's edit lists count milliseconds, cut or rounded, in many files
         # iTunes states delay, padding and length in hexadecimal.
         gapless = re.match(r"\s*[\dA-F]+\s+[\dA-F]+\s+[\dA-F]+\s+([\dA-F]+)", container.metadata.get("iTunSMPB", ""))
         if stated and gapless and 0 < int(gapless[1], 16) < stated:
+            self._doubt = 0
             return int(gapless[1], 16)
         return stated if self.container in _STATE_LENGTH else None
 
@@ -196,20 +199,22 @@ class Ffmpeg:
         last: AudioFrame | None = None  # held back until it is known to be the last
         try:
             with self._container() as container:
-                for packet in container.demux(container.streams.audio[0]):
+                stream = container.streams.audio[0]
+                for packet in container.demux(stream):
                     for frame in self._decoded(packet):
                         if (frame.sample_rate, frame.layout.nb_channels) != (self.rate, self.channels):
                             raise DecodingError("the rate or the number of channels changes", position)
                         if last:
                             position += last.samples
                             yield _floats(last)
-                        last = frame
+                        last, ticks = frame, packet.duration or 0
+                step = stream.time_base or 1
         except av.FFmpegError as error:
             raise DecodingError("decoding fails", position + (last.samples if last else 0)) from error
         if last is None and self.container in _TOLERANT:  # MP4 and others may hold an empty song; these have none
             raise DecodingError("decoding fails", 0)
         if last:
-            yield _floats(last)[:, : self._length_of_last(last, position)]
+            yield _floats(last)[:, : self._length_of_last(last.samples, ticks * step * self.rate, position)]
 
     def _decoded(self, packet: Packet[AudioStream]) -> list[AudioFrame]:
         import av
@@ -221,16 +226,15 @@ class Ffmpeg:
                 return []
             raise
 
-    def _length_of_last(self, frame: AudioFrame, position: int) -> int:
+    def _length_of_last(self, samples: int, stated: Fraction | int, position: int) -> int:
         """Count the samples of the last frame that belong to the song: the rest is the encoder's padding."""
-        length = frame.samples
-        if frame.duration and frame.time_base and frame.time_base * self.rate <= 1:  # MP4's last packet may be shorter
-            length = min(length, round(frame.duration * frame.time_base * self.rate))
-        if self.container == "m4a" and self.frames and length == frame.samples:
-            left = self.frames - position  # the edit list's, rounded to milliseconds by many writers
-            if left > 0 and length - left > self.rate // 500:
-                length = left
-        return length
+        if self.container == "m4a" and 0 < stated < samples:  # MP4's last packet may be shorter than its frame
+            return round(stated)
+        if self.container == "m4a" and self.frames:
+            left = self.frames - position
+            if left > 0 and samples - left > self._doubt:
+                return left
+        return samples
 
     def close(self) -> None:
         """Nothing is open between two calls of `blocks`."""

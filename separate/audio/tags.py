@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 import av
 import mutagen
 from mutagen import id3
-from mutagen._vorbis import VCommentDict
 from mutagen.flac import FLAC, Picture
 from mutagen.mp3 import MP3
 from mutagen.mp4 import MP4, MP4Cover, MP4Tags
+from mutagen.ogg import OggFileType
 from mutagen.oggopus import OggOpus
 from mutagen.oggvorbis import OggVorbis
 from mutagen.wave import WAVE
@@ -73,7 +73,8 @@ FIELDS = (
     Field("ALBUMARTISTSORT", "TSO2", "soaa"),
 )
 _TOTALS = {"TRACKNUMBER": ("TRACKTOTAL", "TOTALTRACKS"), "DISCNUMBER": ("DISCTOTAL", "TOTALDISCS")}
-_FLAC_BLOCK = 2**24 - 1  # bytes that one block of a FLAC file can have
+# Bytes that one picture can have: FLAC's blocks end there; for Ogg mutagen's time grows with the square, 3 s for 8 MB.
+_LARGEST_COVER = {"flac": 2**24 - 1, "ogg": 2**23, "opus": 2**23}
 _FRONT = 3  # the type of picture that is a front cover
 
 
@@ -155,7 +156,7 @@ def _read(source: Path) -> Tags:
         return _read_id3(file.tags)
     if isinstance(file.tags, MP4Tags):
         return _read_mp4(file.tags)
-    if isinstance(file.tags, VCommentDict):
+    if isinstance(file, FLAC | OggFileType):
         return Tags(_read_vorbis(file.tags), _vorbis_covers(file))
     return _read_ffmpeg(source)
 
@@ -282,12 +283,13 @@ def _write_vorbis(values: dict[str, list[str]], covers: list[Cover], target: Pat
         picture = Picture()
         picture.data, picture.type, picture.desc = cover.data, cover.kind, cover.description
         picture.mime = cover.mime or _mime(cover.data)
-        if format != "flac":
-            encoded.append(base64.b64encode(picture.write()).decode("ascii"))
-        elif len(picture.write()) <= _FLAC_BLOCK:
+        block = picture.write()
+        if len(block) > _LARGEST_COVER[format]:
+            warning = f"cover art left out: its {len(cover.data) / 1e6:.0f} MB are too much for {format}"
+        elif format == "flac":
             file.add_picture(picture)
         else:
-            warning = f"cover art of {len(cover.data) / 1e6:.0f} MB left out: FLAC takes up to 16 MB"
+            encoded.append(base64.b64encode(block).decode("ascii"))
     if encoded:
         file.tags["METADATA_BLOCK_PICTURE"] = encoded
     file.save()
@@ -319,4 +321,4 @@ def _write_mp4(values: dict[str, list[str]], covers: list[Cover], target: Path) 
     if fitting:
         file.tags["covr"] = fitting
     file.save()
-    return "cover art left out: M4A takes JPEG and PNG only" if len(fitting) < len(covers) else None
+    return "cover art left out: m4a takes JPEG and PNG only" if len(fitting) < len(covers) else None

@@ -39,6 +39,8 @@ def encode(path: Path, audio: Samples, codec: str, rate: int = 44100, kind: str 
         stream: Any = container.add_stream(codec, rate=rate)
         stream.layout = {1: "mono", 2: "stereo", 6: "5.1"}[audio.shape[0]]
         stream.bit_rate = 192_000
+        if codec in {"tta", "wavpack"}:  # which would begin with 8 bits
+            stream.format = "s16" if codec == "tta" else "s16p"
         wanted = stream.codec_context.format.name
         for at in range(0, audio.shape[1], 1024):
             frame = av.AudioFrame.from_ndarray(_as(audio[:, at : at + 1024], wanted), wanted, stream.layout.name)

@@ -39,7 +39,7 @@ def test_the_length_is_right_to_the_sample(
     text: str, rate: int, channels: int, frames: int, block: int, tmp_path: Path
 ) -> None:
     rate = supported_rate(format_of(text), rate)
-    path = tmp_path / f"song.{text.split()[0]}"
+    path = tmp_path / f"song.{format_of(text).name}"
     encode(path, tones(channels, frames, rate), text, rate, block)
     read, read_rate = decode(path)
     assert read_rate == rate
@@ -48,7 +48,7 @@ def test_the_length_is_right_to_the_sample(
 
 @pytest.mark.parametrize("text", LOSSLESS)
 def test_lossless_formats_hold_the_rounded_samples(text: str, tmp_path: Path) -> None:
-    path = tmp_path / f"song.{text.split()[0]}"
+    path = tmp_path / f"song.{format_of(text).name}"
     samples = tones(2, 30_000, level=0.99)
     encode(path, samples, text, 48_000, 777)
     bits = format_of(text).bits
@@ -79,7 +79,7 @@ def test_lossy_formats_are_of_high_quality(text: str, tmp_path: Path) -> None:
     [(text, n) for text in EVERY for n in range(3, 9) if n <= format_of(text).container.channels],
 )
 def test_every_channel_goes_to_its_loudspeaker(text: str, channels: int, tmp_path: Path) -> None:
-    path = tmp_path / f"song.{text.split()[0]}"
+    path = tmp_path / f"song.{format_of(text).name}"
     samples = tones(channels, 48_000)
     if channels >= 6:
         samples[3] = tones(1, 48_000)[0] / 2  # codecs keep only the low tones of the channel for low tones

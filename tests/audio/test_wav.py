@@ -81,7 +81,9 @@ def test_the_standard_library_reads_16_bits() -> None:
 @pytest.mark.parametrize("bits", [16, 24])
 def test_integers_survive(bits: int) -> None:
     full = 2 ** (bits - 1)
-    integers = np.unique(np.concatenate([np.linspace(-full, full - 1, 70_000).astype(np.int64), [-full, -1, 0, full - 1]]))
+    integers = np.unique(
+        np.concatenate([np.linspace(-full, full - 1, 70_000).astype(np.int64), [-full, -1, 0, full - 1]])
+    )
     samples = (integers / full).astype(np.float32)
     assert np.array_equal(quantise(samples, bits), integers)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import mutagen.flac
+import mutagen
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -32,7 +32,9 @@ def blocks_of(stems: Stems, size: int) -> Iterator[Stems]:
 
 def write(folder: Path, stems: Stems, text: str, *, size: int = 1000, **options: Any) -> StemWriter:
     channels = len(next(iter(stems.values())))
-    writer = StemWriter(paths_of(folder, stems, text), rate=48_000, channels=channels, format=format_of(text), **options)
+    writer = StemWriter(
+        paths_of(folder, stems, text), rate=48_000, channels=channels, format=format_of(text), **options
+    )
     with writer:
         for block in blocks_of(stems, size):
             writer.write(block)
@@ -55,7 +57,10 @@ def test_a_quiet_song_is_written_as_it_is(text: str, tmp_path: Path) -> None:
     assert writer.peak == max(float(np.abs(samples).max()) for samples in stems.values())
     for name, samples in read(tmp_path, stems, text).items():
         assert samples.shape == (2, 20_001)
-        assert np.abs(samples - stems[name]).max() < (0.1 if text in LOSSY else 2**-15)
+        if text in LOSSY:
+            assert np.linalg.norm(samples - stems[name]) < 0.1 * np.linalg.norm(stems[name])
+        else:
+            assert np.abs(samples - stems[name]).max() < 2**-15
     suffix = format_of(text).suffix
     assert files(tmp_path) == sorted(["model", "song", f"drums{suffix}", f"vocals{suffix}"])
 
@@ -71,7 +76,7 @@ def test_a_loud_stem_turns_all_stems_down_by_one_gain(text: str, size: int, tmp_
     for name, samples in read(tmp_path, stems, text).items():
         if text in LOSSY:
             ratio = np.linalg.norm(samples) / np.linalg.norm(stems[name])
-            assert ratio == pytest.approx(writer.gain, rel=0.01)
+            assert ratio == pytest.approx(writer.gain, rel=0.03)
         else:
             assert np.abs(samples - stems[name] * writer.gain).max() < 2**-15
     assert len(files(tmp_path)) == 4
@@ -142,7 +147,9 @@ def test_a_song_of_no_samples(text: str, tmp_path: Path) -> None:
         assert writer.warnings == []
         assert samples.shape == (2, 0)
     else:
-        assert writer.warnings == [f"{text.split()[0]} cannot hold a song without samples: it became one of silence"]
+        assert writer.warnings == [
+            f"{format_of(text).name} cannot hold a song without samples: it became one of silence"
+        ]
         assert samples.shape == (2, 1)
 
 
@@ -166,10 +173,15 @@ def test_an_exception_leaves_nothing(
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "other").touch()
     writer = StemWriter(paths_of(tmp_path, stems, text), rate=48_000, channels=2, format=format_of(text))
-    with pytest.raises(error), writer:
-        writer.write(stems)
-        assert len(files(tmp_path)) == 5  # two of them temporary
-        raise error
+
+    def work() -> None:
+        with writer:
+            writer.write(stems)
+            assert len(files(tmp_path)) == 5  # two of them temporary
+            raise error
+
+    with pytest.raises(error):
+        work()
     assert files(tmp_path) == ["model", "other"]
     assert capfd.readouterr() == ("", "")
 
@@ -181,7 +193,7 @@ def test_existing_files_are_an_error_before_anything_is_made(tmp_path: Path) -> 
     with pytest.raises(OutputExists, match=r"vocals\.wav: is there already; --force overwrites it, --skip-existing"):
         StemWriter(paths_of(tmp_path, stems, "wav 16"), rate=48_000, channels=1, format=format_of("wav 16"))
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.wav")} == before
-    write(tmp_path, {name: samples / 2 for name, samples in stems.items()}, "wav 16", force=True)
+    write(tmp_path, {name: samples * np.float32(0.5) for name, samples in stems.items()}, "wav 16", force=True)
     assert all(path.read_bytes() != data for path, data in before.items())
     assert len(files(tmp_path)) == 4
 
@@ -190,9 +202,14 @@ def test_a_file_that_appears_during_the_work_is_kept(tmp_path: Path) -> None:
     stems = {"vocals": tones(1, 100), "drums": tones(1, 100)}
     paths = paths_of(tmp_path, stems, "flac 16")
     writer = StemWriter(paths, rate=48_000, channels=1, format=format_of("flac 16"))
-    with pytest.raises(OutputExists, match=r"drums\.flac"), writer:
-        writer.write(stems)
-        paths["drums"].write_text("somebody else's")
+
+    def work() -> None:
+        with writer:
+            writer.write(stems)
+            paths["drums"].write_text("somebody else's")
+
+    with pytest.raises(OutputExists, match=r"drums\.flac"):
+        work()
     assert files(tmp_path) == ["drums.flac", "model", "song"]
     assert paths["drums"].read_text() == "somebody else's"
 
@@ -210,9 +227,7 @@ def test_too_many_channels(tmp_path: Path) -> None:
 
 
 def test_stems_that_do_not_fit_together_are_a_bug_of_the_caller(tmp_path: Path) -> None:
-    writer = StemWriter(
-        {name: tmp_path / name for name in "ab"}, rate=48_000, channels=2, format=format_of("wav 16")
-    )
+    writer = StemWriter({name: tmp_path / name for name in "ab"}, rate=48_000, channels=2, format=format_of("wav 16"))
     with pytest.raises(ValueError, match=r"a \(2, 10\), b \(2, 9\)"), writer:
         writer.write({"a": tones(2, 10), "b": tones(2, 9)})
     assert files(tmp_path) == []
@@ -230,7 +245,7 @@ folder = Path(sys.argv[1])
 for text in EVERY:
     for level in (0.3, 3.0):
         stems = {"vocals": tones(2, 200_000, level=level), "drums": tones(2, 200_000)}
-        paths = {name: folder / "new" / f"{name}.{text.split()[0]}" for name in stems}
+        paths = {name: folder / "new" / f"{name}{format_of(text).suffix}" for name in stems}
         for limit in (10, 5_000, 50_000):
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
             try:
@@ -259,12 +274,12 @@ def test_tags_are_copied_and_their_trouble_is_a_warning(tmp_path: Path) -> None:
     stems = {"vocals": tones(2, 1000), "drums": tones(2, 1000)}
     write(tmp_path / "song", stems, "flac 16")
     song = paths_of(tmp_path / "song", stems, "flac 16")["vocals"]
-    tagged = mutagen.flac.FLAC(song)
+    tagged: Any = mutagen.File(song)
     tagged["title"] = "A title"
     tagged.save()
     assert write(tmp_path / "out", stems, "flac 16", tags_from=song).warnings == []
     for name, path in paths_of(tmp_path / "out", stems, "flac 16").items():
-        copied = mutagen.flac.FLAC(path)
+        copied: Any = mutagen.File(path)
         assert (copied["title"], copied["subtitle"]) == (["A title"], [name])
     writer = write(tmp_path / "missing", stems, "flac 16", tags_from=tmp_path / "nowhere.flac")
     (warning,) = writer.warnings

@@ -47,10 +47,11 @@ def panned_sources(stft: STFT, length: int) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     time = torch.arange(length, dtype=torch.float64) / 22050
     noise = torch.randn(length, dtype=torch.float64, generator=generator)
-    voice = sum(torch.sin(k * (2 * math.pi * 220 * time + torch.sin(30 * time))) / k for k in range(1, 12))
+    overtones = torch.arange(1, 12)[:, None]
+    voice = (torch.sin(overtones * (2 * math.pi * 220 * time + torch.sin(30 * time))) / overtones).sum(0)
     beats = noise * torch.exp(-(time % 0.25) * 30)
-    bass = sum(torch.sin(2 * math.pi * 55 * k * time) / k**2 for k in range(1, 6))
-    chord = sum(torch.sin(2 * math.pi * pitch * time) for pitch in (220, 277.2, 329.6, 440))
+    bass = (torch.sin(2 * math.pi * 55 * overtones * time) / overtones**2).sum(0)
+    chord = torch.sin(2 * math.pi * torch.tensor([220, 277.2, 329.6, 440])[:, None] * time).sum(0)
     angles = torch.tensor([0.5, 0.3, 0.52, 0.8], dtype=torch.float64) * math.pi / 2
     gains = torch.stack([angles.cos(), angles.sin()], dim=1)  # (source, channel)
     return stft(gains[:, :, None] * 0.2 * torch.stack([voice, beats, bass, chord])[:, None])
