@@ -1,7 +1,7 @@
 """The two packages that decode, under one face, with their errors translated.
 
-    Sndfile   libsndfile: WAV and its relatives, FLAC, Ogg Vorbis, Opus
-    Ffmpeg    PyAV: MP3, M4A, AAC, WMA, WebM, ALAC, joined Ogg files, and whatever libsndfile refuses
+    Sndfile   libsndfile: WAV and its relatives, FLAC, Ogg Vorbis
+    Ffmpeg    PyAV: MP3, Opus, M4A, AAC, WMA, WebM, ALAC, joined Ogg files, and whatever libsndfile refuses
 
 libsndfile could read MP3 too, but the decoder in it writes warnings to standard error.
 """
@@ -12,7 +12,7 @@ import contextlib
 import re
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import soundfile
@@ -47,10 +47,11 @@ class Sndfile:
         file.seek(0)
         self._file = file
         self._sound = soundfile.SoundFile(file)
-        # A FLAC encoded into a pipe states no length, and then libsndfile cannot seek.
-        if self._sound.frames >= 2**62 or not self._sound.seekable():
-            raise soundfile.SoundFileRuntimeError("unknown length")
         subtype: str = self._sound.subtype
+        # A FLAC encoded into a pipe states no length, and then libsndfile cannot seek. The end of an Opus file it gets
+        # wrong when a block ends shortly before.
+        if self._sound.frames >= 2**62 or not self._sound.seekable() or subtype == "OPUS":
+            raise soundfile.SoundFileRuntimeError("better read by another decoder")
         self.rate: int = self._sound.samplerate
         self.channels: int = self._sound.channels
         self.frames: int | None = self._sound.frames
@@ -58,8 +59,7 @@ class Sndfile:
         self.is_float = subtype in {"FLOAT", "DOUBLE"}
         depth = re.search(r"(?:PCM|ALAC)_[SU]?(\d+)", subtype)
         self.bits = 32 if self.is_float else -(-int(depth[1]) // 8) * 8 if depth else 16
-        format_ = self._sound.format.lower()
-        self.container = "opus" if subtype == "OPUS" else {"wavex": "wav"}.get(format_, format_)
+        self.container = self._sound.format.lower().replace("wavex", "wav")
 
     def blocks(self, start: int, stop: int, size: int) -> Iterator[NDArray[np.float32]]:
         """Seek where that is exact, else decode and drop what comes before `start`."""
@@ -125,6 +125,9 @@ class Ffmpeg:
             with self._container() as container:
                 if not container.streams.audio:
                     raise InputError(f"{song}: has no sound in it")
+                known: Any = container.streams.audio[0].codec_context
+                if known is None or not known.format:
+                    raise InputError(f"{song}: its sound is protected, or in a codec that FFmpeg does not have")
                 self._describe(container)
                 self.frames = self._stated_frames(container)
         except (av.FFmpegError, OSError) as error:
@@ -149,6 +152,8 @@ class Ffmpeg:
         depth = {"u8": 8, "s16": 16, "s32": 32 if "32" in codec.name else 24}.get(samples, 32)
         self.bits = depth if lossless else 16
         self.container = _SHORT_NAMES.get(container.format.name, container.format.name)
+        if codec.name == "opus" and self.container == "ogg":
+            self.container = "opus"
         self.tolerance = self.rate // 2  # stated lengths are rounded, some to a frame and some to milliseconds
 
     def _stated_frames(self, container: InputContainer) -> int | None:
@@ -162,6 +167,8 @@ class Ffmpeg:
             if len(container.streams) > 1 or not container.duration:
                 return None
             return round(container.duration * self.rate / 1_000_000)
+        if self.container == "opus" and stated:  # the encoder's delay counts, and the header has it at byte 10
+            return stated - int.from_bytes((stream.codec_context.extradata or b"")[10:12], "little")
         self._doubt = self.rate // 500  # MP4's edit lists count milliseconds, cut or rounded, in many files
         # iTunes states delay, padding and length in hexadecimal.
         gapless = re.match(r"\s*[\dA-F]+\s+[\dA-F]+\s+[\dA-F]+\s+([\dA-F]+)", container.metadata.get("iTunSMPB", ""))

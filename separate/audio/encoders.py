@@ -1,7 +1,8 @@
 """One file being encoded: samples go in, bytes go to the disk, and no error on the way is lost.
 
-libsndfile swallows what goes wrong in the file object below it, a full disk as well as Ctrl-C. `_Sink` therefore
-keeps the first error, pretends that all is well, and EncodedFile asks it after every step.
+libsndfile swallows what goes wrong in the file object below it. `_Sink` therefore keeps the first error, pretends that
+all is well, and EncodedFile asks it after every step. Ctrl-C would be swallowed just as well, so that nothing here
+should be called in the main thread, the only one which Python interrupts.
 """
 
 from __future__ import annotations

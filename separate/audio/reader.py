@@ -192,4 +192,7 @@ def _decoder(file: BinaryIO, song: str) -> Sndfile | Ffmpeg:
     if magic in _SNDFILE_MAGIC and single and not (chunk and chunk.promised is None and chunk.found):
         with contextlib.suppress(soundfile.SoundFileError):
             return Sndfile(file)
-    return Ffmpeg(file, song)
+    decoder = Ffmpeg(file, song)
+    if not single:
+        decoder.frames = None  # the last song's length is not that of all
+    return decoder

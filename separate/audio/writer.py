@@ -6,7 +6,8 @@ import contextlib
 import math
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -82,6 +83,7 @@ class StemWriter:
         self._files: dict[str, EncodedFile] = {}
         self._spool: _Spool | None = None
         self._set = FileSet(paths, force=force)
+        self._threads = ThreadPoolExecutor(len(paths), thread_name_prefix="encoder")
         try:
             self._open()
             if clip == "rescale" and format.bounded:
@@ -119,10 +121,10 @@ class StemWriter:
             blocks = {name: np.clip(block, -1, 1) for name, block in blocks.items()}
         if self._spool is not None:
             self._spool.write(blocks.values())
-            if self.peak > 1:  # everything will be encoded again from the spool
-                self._drop_files()
-        for name, file in self._files.items():
-            file.write(blocks[name])
+        if self._spool is not None and self.peak > 1:  # everything will be encoded again from the spool
+            self._drop_files()
+        else:
+            self._encode(blocks)
 
     def _measured(self, block: NDArray[np.float32]) -> NDArray[np.float32]:
         """Take the block's peak into account, and make silence of what is not a number."""
@@ -141,10 +143,8 @@ class StemWriter:
             self.gain = _CEILING / self.peak
             self._open()
             for blocks in self._spool.read(list(self._paths), self._channels):
-                for name, file in self._files.items():
-                    file.write(blocks[name] * np.float32(self.gain))
-        for file in self._files.values():
-            file.close()
+                self._encode({name: block * np.float32(self.gain) for name, block in blocks.items()})
+        self._each(lambda name: self._files[name].close())
         if self._strange:
             self.warnings.append(f"{self._strange} samples were not finite numbers and became silence")
         if not self._frames and not self._format.container.empty:
@@ -163,9 +163,22 @@ class StemWriter:
                 self.warnings.append(warning)
 
     def _open(self) -> None:
-        for name, path in self._paths.items():
-            temporary = self._set.temporary[name]
-            self._files[name] = EncodedFile(temporary, path, self._format, rate=self._rate, channels=self._channels)
+        def open_one(name: str) -> None:
+            self._files[name] = EncodedFile(
+                self._set.temporary[name], self._paths[name], self._format, rate=self._rate, channels=self._channels
+            )
+
+        self._each(open_one)
+
+    def _encode(self, blocks: Mapping[str, NDArray[np.float32]]) -> None:
+        self._each(lambda name: self._files[name].write(blocks[name]))
+
+    def _each(self, work: Callable[[str], None]) -> None:
+        """Do something for all stems side by side, in threads that Ctrl-C does not reach: a codec would swallow it."""
+        tasks = [self._threads.submit(work, name) for name in self._paths]
+        wait(tasks)
+        for task in tasks:
+            task.result()
 
     def _drop_files(self) -> None:
         while self._files:
@@ -173,10 +186,13 @@ class StemWriter:
 
     def _abandon(self) -> None:
         """Leave nothing behind but what is complete; after `_finish` there is nothing else."""
-        self._drop_files()
-        if self._spool is not None:
-            self._spool.close()
-        self._set.remove()
+        try:
+            self._threads.shutdown(cancel_futures=True)
+            self._drop_files()
+            if self._spool is not None:
+                self._spool.close()
+        finally:
+            self._set.remove()
 
     def _check_room(self, frames: int) -> None:
         """Raise OutputError if even the part of the output whose size is certain does not fit on the disk."""

@@ -68,7 +68,7 @@ def wiener(mixture: Tensor, magnitudes: Tensor, iterations: int = 1) -> Tensor:
         loudness = _peak_power(song).div(100).clamp_min(1)
         for bins in _blocks(claim):
             x = _to_rows(song[:, bins])
-            m = claim[:, :, bins].movedim(2, 0).to(torch.float64, memory_format=torch.contiguous_format)
+            m = claim[:, :, bins].double().movedim(2, 0).contiguous()
             y = initial_estimates(m, x)
             for _ in range(iterations):
                 v = power(y)
@@ -178,6 +178,7 @@ def _to_rows(spec: Tensor) -> Tensor:
     """Turn a complex (channel, bin, frame) into real (bin, row, frame)."""
     channels, bins, frames = spec.shape
     rows = torch.empty(bins, 2, channels, frames, dtype=torch.float64, device=spec.device)
+    spec = spec.to(torch.complex128)  # One small copy in the order of memory, and only then another order.
     rows[:, 0] = spec.real.movedim(1, 0)
     rows[:, 1] = spec.imag.movedim(1, 0)
     return rows.flatten(1, 2)

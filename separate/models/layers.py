@@ -43,34 +43,40 @@ class Bands(nn.Module):
     Band centres: c(b) = b below b₀, and b₀ · exp((b − b₀) / b₀) above, with b₀ so that the last band sits on bin
     `bins` − 1: the spacing grows smoothly from one bin. A bin between two centres belongs to both, by its distance to
     each, so that `expand` interpolates and a constant stays one. Bins from `bins` upwards take the last band's value.
+    Both directions compute in float32, under `torch.autocast` too.
 
     >>> bands = Bands(total=9, bins=9, bands=5)
-    >>> bands.expand(torch.ones(5))
+    >>> bands.expand(torch.ones(5, 1)).squeeze()
     tensor([1., 1., 1., 1., 1., 1., 1., 1., 1.])
     """
 
     weight: Tensor
+    left: Tensor
+    share: Tensor
 
     def __init__(self, total: int, bins: int, bands: int) -> None:
         super().__init__()
         centres = torch.tensor(band_centres(bins, bands), dtype=torch.float64)
         bin_ = torch.arange(total, dtype=torch.float64).clamp(max=bins - 1)
-        right = torch.searchsorted(centres, bin_).clamp(1, bands - 1)
-        share = (bin_ - centres[right - 1]) / (centres[right] - centres[right - 1])
+        left = torch.searchsorted(centres, bin_).clamp(1, bands - 1) - 1
+        share = (bin_ - centres[left]) / (centres[left + 1] - centres[left])
         weight = torch.zeros(bands, total, dtype=torch.float64)
-        weight[right - 1, torch.arange(total)] = 1 - share
-        weight[right, torch.arange(total)] = share
+        weight[left, torch.arange(total)] = 1 - share
+        weight[left + 1, torch.arange(total)] = share
         self.bins = bins
         self.register_buffer("weight", weight.float(), persistent=False)  # (band, bin)
+        self.register_buffer("left", left, persistent=False)  # (bin,): the nearest centre below
+        self.register_buffer("share", share.float(), persistent=False)  # (bin,): how much the one above it counts
 
     def compress(self, x: Tensor) -> Tensor:
-        """Average bins into bands: (..., bin) -> (..., band)."""
+        """Average bins into bands: (..., bin, frame) -> (..., band, frame)."""
         weight = self.weight[:, : self.bins]
-        return x[..., : self.bins] @ (weight / weight.sum(1, keepdim=True)).T
+        with torch.autocast(x.device.type, enabled=False):
+            return (weight / weight.sum(1, keepdim=True)) @ x[..., : self.bins, :].float()
 
     def expand(self, x: Tensor) -> Tensor:
-        """Interpolate bands into bins: (..., band) -> (..., bin)."""
-        return x @ self.weight
+        """Interpolate bands into bins: (..., band, frame) -> (..., bin, frame)."""
+        return torch.lerp(x[..., self.left, :], x[..., self.left + 1, :], self.share[:, None])
 
 
 def band_centres(bins: int, bands: int) -> list[float]:

@@ -22,7 +22,10 @@ def music(frames: int, channels: int = 2, rate: int = 44100) -> Samples:
     noise = np.random.default_rng(7).standard_normal((channels, frames))
     smooth = np.apply_along_axis(np.convolve, 1, noise, np.hanning(9) / 5, "same")[:, :frames] if frames else noise
     pitches = 330.0 * np.arange(1, channels + 1)[:, None]
-    return (0.2 * np.sin(2 * np.pi * pitches * time) + 0.25 * smooth * swell).clip(-0.9, 0.9).astype(np.float32)
+    mixed: Samples = (
+        (0.2 * np.sin(2 * np.pi * pitches * time) + 0.25 * smooth * swell).clip(-0.9, 0.9).astype(np.float32)
+    )
+    return mixed
 
 
 def write(path: Path, audio: Samples, rate: int = 44100, subtype: str | None = None, kind: str | None = None) -> Path:

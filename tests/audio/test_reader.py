@@ -341,6 +341,14 @@ def test_video_without_sound(tmp_path: Path) -> None:
         AudioReader(tmp_path / "film.mp4")
 
 
+def test_a_codec_that_nobody_knows(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = encode(tmp_path / "song.m4a", music(5000), "aac")
+    path.write_bytes(path.read_bytes().replace(b"mp4a", b"drms").replace(b"esds", b"free"))
+    with complaint("its sound is protected, or in a codec that FFmpeg does not have"):
+        AudioReader(path)
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("rate", [4000, 7999, 192_001, 384_000])
 def test_rates_out_of_range(tmp_path: Path, rate: int) -> None:
     path = write(tmp_path / "song.wav", music(100), rate)

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -183,6 +185,32 @@ def test_an_exception_leaves_nothing(
     with pytest.raises(error):
         work()
     assert files(tmp_path) == ["model", "other"]
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs POSIX signals")
+@pytest.mark.parametrize("text", EVERY)
+@pytest.mark.parametrize("level", [0.3, 3.0])
+def test_ctrl_c_is_never_swallowed_by_a_codec(
+    text: str, level: float, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    stems = {"vocals": tones(2, 20_000, level=level), "drums": tones(2, 20_000)}
+    before = signal.signal(signal.SIGUSR1, signal.default_int_handler)  # pytest itself uses the others
+    timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGUSR1))
+
+    def work() -> None:
+        with StemWriter(paths_of(tmp_path, stems, text), rate=48_000, channels=2, format=format_of(text)) as writer:
+            timer.start()
+            for _ in range(200):  # more than anything does in 0.05 s
+                writer.write(stems)
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            work()
+    finally:
+        timer.join()
+        signal.signal(signal.SIGUSR1, before)
+    assert files(tmp_path) == []
     assert capfd.readouterr() == ("", "")
 
 

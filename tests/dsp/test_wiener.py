@@ -54,7 +54,8 @@ def panned_sources(stft: STFT, length: int) -> Tensor:
     chord = torch.sin(2 * math.pi * torch.tensor([220, 277.2, 329.6, 440])[:, None] * time).sum(0)
     angles = torch.tensor([0.5, 0.3, 0.52, 0.8], dtype=torch.float64) * math.pi / 2
     gains = torch.stack([angles.cos(), angles.sin()], dim=1)  # (source, channel)
-    return stft(gains[:, :, None] * 0.2 * torch.stack([voice, beats, bass, chord])[:, None])
+    spec: Tensor = stft(gains[:, :, None] * 0.2 * torch.stack([voice, beats, bass, chord])[:, None])
+    return spec
 
 
 def music_like_input() -> tuple[Tensor, Tensor]:
