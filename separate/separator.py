@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import queue
-import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -21,37 +20,15 @@ from separate.checkpoints.resolve import resolve
 from separate.checkpoints.weights import load
 from separate.device import choose_device, choose_dtype
 from separate.errors import InputError, UnknownStem, UsageError
+from separate.part import Part, Song, part_of, share_rest
 from separate.stream import MINIMUM, Chunking, Fifo, ahead, stream
 
-__all__ = ["ArraySong", "Separator", "Song", "Stems", "separate"]
+__all__ = ["ArraySong", "Separator", "Stems", "separate"]
 
 Array = NDArray[np.float32]
 Stems = dict[str, Array]  # each (channel, time)
 
 BATCH = {"cpu": 4, "cuda": 8}  # chunks at once: enough to fill the matrix units, little enough to fit
-
-
-class Song(Protocol):
-    """What can be separated: an open AudioReader, an ArraySong, or anything of yours that has these."""
-
-    @property
-    def name(self) -> str:
-        """What messages call it."""
-        ...
-
-    @property
-    def rate(self) -> int:
-        """Samples a second."""
-        ...
-
-    @property
-    def channels(self) -> int:
-        """Count the channels."""
-        ...
-
-    def blocks(self, start: int = 0, stop: int | None = None, size: int = 65536) -> Iterator[Array]:
-        """Yield the samples from `start` to `stop` as blocks (channel, time)."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -123,6 +100,7 @@ class Separator:
         self.model = model.to(self.device) if isinstance(model, torch.nn.Module) else model
         self.sources: tuple[str, ...] = tuple(model.sources)
         self.sample_rate: int = model.sample_rate
+        self.sums: bool = model.sums
         self.chunking = choose_chunking(
             self.model, segment, overlap, shifts, BATCH.get(self.device.type, 4) if batch is None else batch
         )
@@ -164,9 +142,12 @@ class Separator:
             opened: Any = AudioReader(song)  # type: ignore[arg-type]
         else:
             opened = nullcontext(song)
-        with opened as open_song, closing(ahead(self._stems(open_song, start, end, rate))) as blocks:
-            for block in blocks:
-                yield {self.sources[i]: block[i].numpy() for i in chosen}
+        with opened as open_song:
+            # A part is separated with as much music around it as a chunk has, half on either side, and then cut out.
+            part = part_of(open_song, start, end, self.chunking.segment / self.sample_rate / 2, rate)
+            with closing(ahead(self._stems(part))) as blocks:
+                for block in blocks:
+                    yield {self.sources[i]: block[i].numpy() for i in chosen}
 
     def chosen(self, stems: Sequence[str] | None) -> tuple[str, ...]:
         """Check the names of wanted stems; None stands for all."""
@@ -179,48 +160,27 @@ class Separator:
             raise UsageError(f"no stems asked for: choose from {', '.join(self.sources)}")
         return tuple(dict.fromkeys(stems))
 
-    def _stems(self, song: Song, start: float, end: float | None, rate: int | None) -> Iterator[Tensor]:
-        """Yield blocks (source, channel, time) of all stems at `rate`, between `start` and `end`."""
-        first, last = time_range(start, end, song.rate)
-        # A part is separated with as much music around it as a chunk has, half on either side, and then cut out.
-        margin = round(self.chunking.segment / self.sample_rate * song.rate / 2)
-        begin = max(0, first - margin)
-        target = song.rate if rate is None else rate
+    def _stems(self, part: Part) -> Generator[Tensor]:
+        """Yield blocks (source, channel, time) of all stems of a part of a song."""
+        keep = self.sums and part.target == part.song.rate != self.sample_rate
         sent: queue.SimpleQueue[Tensor | None] = queue.SimpleQueue()  # the song as read, until its stems are ready
-        keep = self.model.sums and target == song.rate != self.sample_rate
-        total = 0
+        with closing(ahead(self._mixture(part, sent.put if keep else None))) as mixture:
+            stems = self._separated(mixture, part.target)
+            yield from part.cut(share_rest(stems, Fifo(iter(sent.get, None))) if keep else stems)
 
-        def mixture() -> Generator[Tensor]:
-            nonlocal total
-            into = Resampler(song.rate, self.sample_rate)
-            for block in song.blocks(begin, None if last is None else last + margin):
-                samples = torch.from_numpy(np.ascontiguousarray(block))  # (channel, time)
-                total += samples.shape[-1]
-                if keep:
-                    sent.put(samples)
-                yield into.process(samples)
-            sent.put(None)
-            if begin + total <= first:
-                raise InputError(f"{song.name}: it holds no samples{f' after {start:g} s' if first else ''}")
-            yield into.flush()
+    def _mixture(self, part: Part, sent: Callable[[Tensor | None], None] | None) -> Generator[Tensor]:
+        """Read a part at the model's rate: blocks (channel, time)."""
+        resampler = Resampler(part.song.rate, self.sample_rate)
+        for block in part.blocks(sent):
+            yield resampler.process(block)
+        yield resampler.flush()
 
-        def stems() -> Generator[Tensor]:
-            out = Resampler(self.sample_rate, target)
-            with closing(ahead(mixture())) as ready:
-                for block in stream(ready, self._process, self.chunking, device=self.device, say=self.say):
-                    yield self._apart(out.process(block.flatten(0, 1)))
-                yield self._apart(out.flush())
-
-        at = -scaled(first - begin, song.rate, target)  # the position of the next sample, from `start` on
-        until = sys.maxsize if last is None else scaled(last - first, song.rate, target)
-        with closing(stems()) as blocks:
-            for block in share_rest(blocks, Fifo(iter(sent.get, None))) if keep else blocks:
-                # No stem gets beyond what was read, but for the few samples that resampling there and back adds.
-                stop = min(until, scaled(begin + total - first, song.rate, target))
-                part = block[..., max(0, -at) : max(0, stop - at)]
-                at += block.shape[-1]
-                if part.shape[-1]:
-                    yield part
+    def _separated(self, mixture: Iterator[Tensor], rate: int) -> Generator[Tensor]:
+        """Run the model over a mixture at its own rate; stems come out at `rate`."""
+        resampler = Resampler(self.sample_rate, rate)
+        for block in stream(mixture, self._process, self.chunking, device=self.device, say=self.say):
+            yield self._apart(resampler.process(block.flatten(0, 1)))
+        yield self._apart(resampler.flush())
 
     def _apart(self, rows: Tensor) -> Tensor:
         """Undo the flattening that the resampler needs: (source · channel, time) -> (source, channel, time)."""
@@ -237,32 +197,6 @@ class Separator:
         with torch.inference_mode(), torch.autocast(self.device.type, self.dtype) if low else nullcontext():
             pairs = [self.model(mix[:, i : i + 2]) for i in range(0, mix.shape[1], 2)]
             return torch.cat(pairs, 2) if len(pairs) > 1 else pairs[0]
-
-
-def share_rest(blocks: Iterator[Tensor], mixture: Fifo) -> Iterator[Tensor]:
-    """Give what the stems lack of the mixture to all of them alike, so that they sum to it.
-
-    That is the band that the model's sample rate cannot carry. Samples beyond the mixture's end are dropped.
-    """
-    for block in blocks:  # (source, channel, time)
-        mix = mixture.peek(block.shape[-1])
-        stems = block[..., : mix.shape[-1]]
-        yield stems + (mix - stems.sum(0)) / stems.shape[0]
-        mixture.skip(mix.shape[-1])
-
-
-def scaled(samples: int, rate: int, target: int) -> int:
-    """Convert a length in samples from one rate to another, rounding up as the resampler does."""
-    return -(-samples * target // rate)
-
-
-def time_range(start: float, end: float | None, rate: int) -> tuple[int, int | None]:
-    """Turn seconds into samples, [first, last)."""
-    if start < 0 or (end is not None and end <= start):
-        raise UsageError(
-            f"nothing lies between start {start:g} s and end {end} s; end must come after start, from 0 on"
-        )
-    return round(start * rate), None if end is None else max(round(start * rate) + 1, round(end * rate))
 
 
 def choose_chunking(model: Any, segment: float | None, overlap: float, shifts: int, batch: int) -> Chunking:

@@ -54,7 +54,9 @@ class D2GRUConfig:
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
         if len(self.gru_dilation) != len(self.conv_dilation):
-            raise ValueError(f"gru_dilation has {len(self.gru_dilation)} blocks, conv_dilation {len(self.conv_dilation)}")
+            raise ValueError(
+                f"gru_dilation has {len(self.gru_dilation)} blocks, conv_dilation {len(self.conv_dilation)}"
+            )
         if min(self.n_fft, self.hop, self.width, self.groups, self.sample_rate, len(self.sources)) < 1:
             raise ValueError("n_fft, hop, width, groups, sample_rate and the number of sources must be at least 1")
         if min(*self.gru_dilation, *self.conv_dilation, 1) < 1:
@@ -117,7 +119,8 @@ class DilatedGRU(nn.Module):
         self.ahead = nn.GRU(width, hidden)
         self.back = nn.GRU(width, hidden)
 
-    def forward(self, x: Tensor) -> Tensor:  # (time, batch, width)
+    def forward(self, x: Tensor) -> Tensor:
+        """Run both directions: (time, batch, width) -> (time, batch, width)."""
         ahead = self.folded(self.ahead, x)
         # The padding of the fold must not reach the state: turned round, it comes last here too.
         back = self.folded(self.back, x.flip(0)).flip(0)
@@ -140,14 +143,14 @@ def recur(gru: nn.GRU, x: Tensor) -> Tensor:
     at every step. The state stays float32.
     """
     weight_x, weight_h, bias_x, bias_h = (weight.to(x.dtype) for weight in gru.all_weights[0])
-    hidden = gru.hidden_size
     gates = F.linear(x, weight_x, bias_x)  # (row, batch, 3 · hidden): the input's part of all gates at all times
-    y = x.new_empty(*x.shape[:2], hidden)
-    h = torch.zeros(x.shape[1], hidden)
+    y = x.new_empty(*x.shape[:2], gru.hidden_size)
+    h = torch.zeros(x.shape[1], gru.hidden_size)
     for gate, out in zip(gates, y, strict=True):
-        x_rz, x_n = gate.float().split([2 * hidden, hidden], 1)
-        h_rz, h_n = F.linear(h.to(x.dtype), weight_h, bias_h).float().split([2 * hidden, hidden], 1)
-        r, z = (x_rz + h_rz).sigmoid_().chunk(2, 1)
+        x_r, x_z, x_n = gate.float().chunk(3, 1)
+        h_r, h_z, h_n = F.linear(h.to(x.dtype), weight_h, bias_h).float().chunk(3, 1)
+        r = (x_r + h_r).sigmoid_()
+        z = (x_z + h_z).sigmoid_()
         n = torch.addcmul(x_n, r, h_n).tanh_()
         h = torch.lerp(n, h, z)  # n + z (h − n)
         out.copy_(h)
@@ -162,12 +165,15 @@ class Conv(nn.Module):
         padding = dilation * (kernel // 2)
         self.conv = nn.Conv1d(inputs, outputs, kernel, padding=padding, dilation=dilation, groups=groups)
 
-    def forward(self, x: Tensor) -> Tensor:  # (time, batch, width)
-        return F.leaky_relu(self.linear(x), 0.01)
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve and rectify: (time, batch, inputs) -> (time, batch, outputs)."""
+        # Contiguous, as everything between convolutions is: products and sums of mixed layouts are slow.
+        return F.leaky_relu(self.linear(x), 0.01).permute(2, 0, 1).contiguous()
 
     def linear(self, x: Tensor) -> Tensor:
-        """The convolution without the leaky ReLU."""
-        return self.conv(x.permute(1, 2, 0)).permute(2, 0, 1)
+        """Leave out the leaky ReLU: (time, batch, inputs) -> (batch, outputs, time)."""
+        y: Tensor = self.conv(x.permute(1, 2, 0))
+        return y
 
 
 def layer(kind: str, config: D2GRUConfig, block: int) -> nn.Module:
@@ -194,7 +200,8 @@ class Block(nn.Module):
         self.second = layer(config.layers[1], config, block)
         self.skip = config.skip
 
-    def forward(self, x: Tensor) -> Tensor:  # (time, batch, width)
+    def forward(self, x: Tensor) -> Tensor:
+        """Run both layers: (time, batch, width) -> (time, batch, width)."""
         a = self.first(x)
         if self.skip in ("dense", "residual"):
             a = a + x
@@ -221,7 +228,8 @@ class D2GRU(nn.Module):
         self.blocks = nn.ModuleList(Block(config, i) for i in range(len(config.gru_dilation)))
         self.output = Conv(config.width, len(config.sources) * (config.bands or total), 3)
 
-    def forward(self, mix: Tensor) -> Tensor:  # (batch, channel, time)
+    def forward(self, mix: Tensor) -> Tensor:
+        """Separate: (batch, channel, time) -> (batch, source, channel, time)."""
         return separate_magnitudes(mix, self.stft, self.estimate, self.config.wiener, self.config.griffin_lim)
 
     def estimate(self, mixture: Tensor) -> Tensor:
@@ -229,18 +237,17 @@ class D2GRU(nn.Module):
 
         (batch, channel, bin, frame) -> (batch, source, channel, bin, frame).
         """
-        batch, channels = mixture.shape[:2]
         m = mixture.flatten(0, 1)  # (batch · channel, bin, frame)
         heard = self.bands.compress(m) if self.bands else m[:, : self.bins]
         x = self.input(heard.log1p().permute(2, 0, 1))  # (frame, batch · channel, width)
         active = self.config.active
         for block in self.blocks if active < 0 else self.blocks[:active]:
             x = block(x)
-        y = self.output.linear(x).permute(1, 2, 0).float().contiguous()  # (batch · channel, source · bin, frame)
-        y = y.unflatten(1, (len(self.sources), -1))  # (batch · channel, source, bin or band, frame)
+        y = self.output.linear(x).float().contiguous()  # (batch · channel, source · bin, frame)
+        y = y.view(len(y), len(self.sources), -1, y.shape[2])  # (batch · channel, source, bin or band, frame)
         if self.config.output == "log":
             y = y.clamp_(min=0).expm1_()  # in place: there is no larger tensor
         else:
             mask = y.sigmoid_()
             y = (self.bands.expand(mask) if self.bands else mask) * m.unsqueeze(1)
-        return y.unflatten(0, (batch, channels)).transpose(1, 2)
+        return y.view(mixture.shape[:2] + y.shape[1:]).transpose(1, 2)

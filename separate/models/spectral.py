@@ -50,5 +50,3 @@ def check_post(iterations: int, gl_iterations: int) -> None:
     """Refuse what makes no sense of the two settings that every such model has."""
     if iterations < 0 or gl_iterations < 0:
         raise ValueError(f"wiener and griffin_lim count iterations, got {iterations} and {gl_iterations}")
-
-

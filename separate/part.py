@@ -1,0 +1,114 @@
+"""A part of a song: what is read of it, what is kept of its stems, and that they sum to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from separate.errors import InputError, UsageError
+from separate.stream import Fifo
+
+__all__ = ["Part", "Song", "part_of", "share_rest"]
+
+
+class Song(Protocol):
+    """What can be separated: an open AudioReader, an ArraySong, or anything of yours that has these."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        ...
+
+    @property
+    def rate(self) -> int:
+        """Samples a second."""
+        ...
+
+    @property
+    def channels(self) -> int:
+        """Count the channels."""
+        ...
+
+    def blocks(self, start: int = 0, stop: int | None = None, size: int = 65536) -> Iterator[NDArray[np.float32]]:
+        """Yield the samples from `start` to `stop` as blocks (channel, time)."""
+        ...
+
+
+@dataclass
+class Part:
+    """Samples `first` to `last` of a song, read with the music around them from `begin` to `stop`."""
+
+    song: Song
+    target: int  # the rate of its stems
+    first: int
+    last: int | None  # None: the song's end
+    begin: int
+    stop: int | None
+    read: int = 0
+
+    def blocks(self, sent: Callable[[Tensor | None], None] | None = None) -> Generator[Tensor]:
+        """Read the part and what is around it, as blocks (channel, time); `sent` gets them too, then None."""
+        for block in self.song.blocks(self.begin, self.stop):
+            samples = torch.from_numpy(np.ascontiguousarray(block))  # (channel, time)
+            self.read += samples.shape[-1]
+            if sent:
+                sent(samples)
+            yield samples
+        if sent:
+            sent(None)
+        if self.begin + self.read <= self.first:
+            after = f" after {self.first / self.song.rate:g} s" if self.first else ""
+            raise InputError(f"{self.song.name}: it holds no samples{after}; nothing to separate")
+
+    def cut(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Keep of the stems (source, channel, time) of all that was read only what lies in the part."""
+        at = self._scaled(self.begin)
+        first = self._scaled(self.first)
+        for block in blocks:
+            # No stem gets beyond what was read, but for the few samples that resampling there and back adds.
+            end = self._scaled(min(self.begin + self.read, self.begin + self.read if self.last is None else self.last))
+            kept = block[..., max(0, first - at) : max(0, end - at)]
+            at += block.shape[-1]
+            if kept.shape[-1]:
+                yield kept
+
+    def _scaled(self, samples: int) -> int:
+        """Convert a position to the rate of the stems, rounding up as the resampler does."""
+        return -(-samples * self.target // self.song.rate)
+
+
+def part_of(song: Song, start: float, end: float | None, margin: float, rate: int | None) -> Part:
+    """Find the samples from `start` to `end` seconds, with `margin` seconds around them; `rate` is for their stems."""
+    if start < 0 or (end is not None and end <= start):
+        raise UsageError(
+            f"nothing lies between start {start:g} s and end {end} s; end must come after start, from 0 on"
+        )
+    first = round(start * song.rate)
+    last = None if end is None else max(first + 1, round(end * song.rate))
+    around = round(margin * song.rate)
+    return Part(
+        song,
+        target=song.rate if rate is None else rate,
+        first=first,
+        last=last,
+        begin=max(0, first - around),
+        stop=None if last is None else last + around,
+    )
+
+
+def share_rest(blocks: Iterable[Tensor], mixture: Fifo) -> Iterator[Tensor]:
+    """Give what stems lack of the mixture to all of them alike, so that they sum to it.
+
+    That is the band that the model's sample rate cannot carry. Samples beyond the mixture's end are dropped.
+    """
+    for block in blocks:  # (source, channel, time)
+        mix = mixture.peek(block.shape[-1])
+        stems = block[..., : mix.shape[-1]]
+        yield stems + (mix - stems.sum(0)) / stems.shape[0]
+        mixture.skip(mix.shape[-1])
