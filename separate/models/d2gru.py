@@ -53,14 +53,23 @@ class D2GRUConfig:
         for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
-        if len(self.gru_dilation) != len(self.conv_dilation):
+        for name in ("width", "groups", "sample_rate"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.sources:
+            raise ValueError("sources must name at least one, got none")
+        if self.n_fft < 4 or self.n_fft % 2 or not 1 <= self.hop <= self.n_fft // 4:
+            raise ValueError(f"n_fft = {self.n_fft} must be even, and hop = {self.hop} from 1 to a quarter of it")
+        for name in ("gru_dilation", "conv_dilation"):
+            if any(dilation < 1 for dilation in getattr(self, name)):
+                raise ValueError(f"{name} must be at least 1 in every block, got {getattr(self, name)}")
+        blocks = len(self.gru_dilation)
+        if blocks != len(self.conv_dilation):
+            raise ValueError(f"gru_dilation has {blocks} blocks, conv_dilation {len(self.conv_dilation)}")
+        if not -1 <= self.active <= blocks:
             raise ValueError(
-                f"gru_dilation has {len(self.gru_dilation)} blocks, conv_dilation {len(self.conv_dilation)}"
+                f"active must be from 0 to the {blocks} blocks there are, or -1 for all, got {self.active}"
             )
-        if min(self.n_fft, self.hop, self.width, self.groups, self.sample_rate, len(self.sources)) < 1:
-            raise ValueError("n_fft, hop, width, groups, sample_rate and the number of sources must be at least 1")
-        if min(*self.gru_dilation, *self.conv_dilation, 1) < 1:
-            raise ValueError("a dilation must be at least 1")
         if not 0 <= self.bins <= self.n_fft // 2 + 1 or self.bands < 0 or self.bands == 1:
             raise ValueError(f"bins = {self.bins} and bands = {self.bands} must fit {self.n_fft // 2 + 1} bins")
         if self.width % self.groups or (self.merge == "concat" and self.width % 2):
@@ -237,7 +246,7 @@ class D2GRU(nn.Module):
 
         (batch, channel, bin, frame) -> (batch, source, channel, bin, frame).
         """
-        m = mixture.flatten(0, 1)  # (batch · channel, bin, frame)
+        m = mixture.flatten(0, 1).contiguous()  # (batch · channel, bin, frame)
         heard = self.bands.compress(m) if self.bands else m[:, : self.bins]
         x = self.input(heard.log1p().permute(2, 0, 1))  # (frame, batch · channel, width)
         active = self.config.active

@@ -76,7 +76,7 @@ class Bands(nn.Module):
 
     def expand(self, x: Tensor) -> Tensor:
         """Interpolate bands into bins: (..., band, frame) -> (..., bin, frame)."""
-        return torch.lerp(x[..., self.left, :], x[..., self.left + 1, :], self.share[:, None])
+        return x[..., self.left, :].lerp_(x[..., self.left + 1, :], self.share[:, None])
 
 
 def band_centres(bins: int, bands: int) -> list[float]:

@@ -1,0 +1,81 @@
+"""What surrounds a net of magnitudes: the filters, silence, any length, and stems that sum to the mixture."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from separate.dsp.stft import STFT
+from separate.models.spectral import check_post, separate_magnitudes
+
+FFT = STFT(256, 64)
+SHARES = torch.tensor([0.5, 0.3, 0.2]).reshape(1, 3, 1, 1, 1)
+
+
+def shares(magnitudes: Tensor) -> Tensor:
+    """The simplest net: each of three sources claims a fixed share."""
+    return magnitudes.unsqueeze(1) * SHARES
+
+
+def noisy(magnitudes: Tensor) -> Tensor:
+    """A net that is wrong everywhere, differently in every source."""
+    generator = torch.Generator().manual_seed(7)
+    return shares(magnitudes) * torch.rand(shares(magnitudes).shape, generator=generator) * 3
+
+
+def decibels(error: Tensor, reference: Tensor) -> float:
+    return float(20 * torch.log10(error.norm() / reference.norm()))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 8])
+@pytest.mark.parametrize("iterations", [0, 1, 2])
+def test_stems_sum_to_the_mixture_whatever_the_net_says(channels: int, iterations: int) -> None:
+    torch.manual_seed(0)
+    mix = torch.randn(2, channels, 5000)
+    stems = separate_magnitudes(mix, FFT, noisy, iterations, 0)
+    assert stems.shape == (2, 3, channels, 5000)
+    assert decibels(stems.sum(1) - mix, mix) < -100
+
+
+@pytest.mark.parametrize(("iterations", "griffin_lim"), [(0, 0), (1, 0), (0, 3)])
+@pytest.mark.parametrize("length", [1, 2, 100, 4410])
+def test_any_length_comes_out_as_long_as_it_went_in(length: int, iterations: int, griffin_lim: int) -> None:
+    mix = torch.randn(1, 2, length)
+    stems = separate_magnitudes(mix, FFT, noisy, iterations, griffin_lim)
+    assert stems.shape == (1, 3, 2, length)
+    assert stems.isfinite().all()
+
+
+@pytest.mark.parametrize(("iterations", "griffin_lim"), [(0, 0), (1, 0), (2, 0), (0, 2)])
+def test_silence_separates_into_silence(iterations: int, griffin_lim: int) -> None:
+    stems = separate_magnitudes(torch.zeros(1, 2, 3000), FFT, noisy, iterations, griffin_lim)
+    assert torch.equal(stems, torch.zeros(1, 3, 2, 3000))
+
+
+def test_ratio_masks_give_each_source_its_share() -> None:
+    mix = torch.randn(2, 2, 5000)
+    stems = separate_magnitudes(mix, FFT, shares, 0, 0)
+    torch.testing.assert_close(stems, mix.unsqueeze(1) * SHARES[..., 0], rtol=0, atol=1e-5)
+
+
+def test_griffin_lim_keeps_the_magnitudes_that_the_net_asked_for() -> None:
+    mix = torch.randn(1, 1, 5000)
+    stems = separate_magnitudes(mix, FFT, shares, 0, 5)
+    torch.testing.assert_close(stems, mix.unsqueeze(1) * SHARES[..., 0], rtol=0, atol=1e-4)
+
+
+def test_songs_of_a_batch_do_not_meet() -> None:
+    mix = torch.randn(3, 2, 5000) * torch.tensor([1.0, 30.0, 0.01]).reshape(3, 1, 1)
+    together = separate_magnitudes(mix, FFT, shares, 1, 0)
+    for song, stems in zip(mix, together, strict=True):
+        alone = separate_magnitudes(song[None], FFT, shares, 1, 0)[0]
+        assert decibels(stems - alone, alone) < -100
+
+
+def test_counts_of_iterations_are_not_negative() -> None:
+    check_post(0, 0)
+    with pytest.raises(ValueError, match="-1"):
+        check_post(-1, 0)
+    with pytest.raises(ValueError, match="-2"):
+        check_post(0, -2)
