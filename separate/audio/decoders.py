@@ -18,6 +18,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from separate.audio.formats import OGG_ORDER
 from separate.audio.headers import mp3_frames
 from separate.errors import DependencyError, InputError
 
@@ -56,6 +57,8 @@ class Sndfile:
         self.channels: int = self._sound.channels
         self.frames: int | None = self._sound.frames
         self._seeks_nearby = subtype == "VORBIS"  # libsndfile 1.2.2 may land beside the sample
+        # libsndfile leaves the channels of Vorbis as Ogg has them.
+        self._order = np.argsort(OGG_ORDER.get(self.channels, ())) if subtype == "VORBIS" else np.array([])
         self.is_float = subtype in {"FLOAT", "DOUBLE"}
         depth = re.search(r"(?:PCM|ALAC)_[SU]?(\d+)", subtype)
         self.bits = 32 if self.is_float else -(-int(depth[1]) // 8) * 8 if depth else 16
@@ -81,7 +84,7 @@ class Sndfile:
 
     def _read(self, count: int) -> NDArray[np.float32]:
         block: NDArray[np.float32] = self._sound.read(count, dtype="float32", always_2d=True).T
-        return block  # channel, time
+        return block[self._order] if self._order.size else block  # channel, time
 
     def _last_good(self, position: int) -> int:
         """Go on from `position` in small steps until decoding fails again; a decoder that failed cannot seek."""
@@ -248,6 +251,11 @@ class Ffmpeg:
 
 
 def _floats(frame: AudioFrame) -> NDArray[np.float32]:
+    if frame.format.is_planar and frame.layout.nb_channels >= 8:
+        from av import AudioResampler
+
+        # PyAV 18.1 reads beyond the list of planes of such frames.
+        (frame,) = AudioResampler(format=frame.format.packed).resample(frame)
     samples = frame.to_ndarray()
     if not frame.format.is_planar:
         samples = samples.reshape(-1, frame.layout.nb_channels).T  # channel, time

@@ -32,7 +32,7 @@ _ADVICE = {
 _NO_LINKS = {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.EINVAL}
 
 
-def shown(path: Path) -> str:
+def shown(path: Path | str) -> str:
     """Return a path as the user gave it, on one line whatever its name."""
     return _UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], str(path))
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import sys
 import tempfile
@@ -21,6 +20,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from separate.audio.decoders import DecodingError, Ffmpeg, Sndfile
+from separate.audio.fileset import shown
 from separate.audio.headers import data_chunk, last_ogg_page
 from separate.errors import InputError
 
@@ -48,7 +48,6 @@ AUDIO_SUFFIXES = frozenset(
 """What a walk through a folder takes for songs. A file named by the user may have any suffix."""
 
 _LOWEST_RATE, _HIGHEST_RATE = 8_000, 192_000
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # control, line ends, undecodable bytes
 
 
 class AudioReader:
@@ -66,7 +65,7 @@ class AudioReader:
             self.name = name or os.fspath(source)
         else:
             self.name = name or str(getattr(source, "name", "<stream>"))
-        self._song = _UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], self.name)  # as messages write it
+        self._song = shown(self.name)
         self._file = _open(source, self._song)
         try:
             self._decoder = _decoder(self._file, self._song)

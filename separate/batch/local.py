@@ -94,7 +94,8 @@ def do(job: Job, separator: Separator, output: Output, notice: Notice, progress:
         notice(f"{song.name}: {warning}")
     if writer.gain != 1:
         notice(f"{song.name}: all stems were turned down by {-20 * log10(writer.gain):.2f} dB so that none clips")
-    return Result(job.song, "done", wanted, audio_seconds=done / rate, gain=writer.gain)
+    files = {} if output.stdout else wanted
+    return Result(job.song, "done", files, audio_seconds=done / rate, gain=writer.gain)
 
 
 def missing(job: Job, output: Output) -> dict[str, Path]:

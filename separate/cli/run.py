@@ -142,6 +142,8 @@ def run_command(
     """
     if force and skip_existing:
         raise UsageError("--force overwrites and --skip-existing leaves what is there: choose one")
+    if out == "-" and format is not Format.wav:
+        raise UsageError(f"--out - writes WAV, which needs no second pass over its header, not {format.value}")
     if json_ and out == "-":
         raise UsageError("--json and --out - both want standard output: choose one")
     first, last = seconds(start), None if end is None else seconds(end)

@@ -50,9 +50,21 @@ class D2GRUConfig:
     griffin_lim: int = 0  # iterations; 0: the mixture's phase
 
     def __post_init__(self) -> None:
+        self._check_sizes()
         for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        if self.width % self.groups or (self.merge == "concat" and self.width % 2):
+            raise ValueError(f"a width of {self.width} does not split into {self.groups} groups and two directions")
+        if len(self.layers) != 2 or not set(self.layers) <= {"gru", "conv", "pointwise", "none"}:
+            raise ValueError(f"layers must be two of gru, conv, pointwise and none, got {self.layers!r}")
+        if self.bands and self.output == "log":
+            raise ValueError('bands need output = "mask": magnitudes cannot be interpolated from them')
+        if not 0 <= 2 * self.context < self.segment:
+            raise ValueError(f"a context of {self.context} s at either end leaves nothing of {self.segment} s")
+        check_post(self.wiener, self.griffin_lim)
+
+    def _check_sizes(self) -> None:
         for name in ("width", "groups", "sample_rate"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -72,15 +84,6 @@ class D2GRUConfig:
             )
         if not 0 <= self.bins <= self.n_fft // 2 + 1 or self.bands < 0 or self.bands == 1:
             raise ValueError(f"bins = {self.bins} and bands = {self.bands} must fit {self.n_fft // 2 + 1} bins")
-        if self.width % self.groups or (self.merge == "concat" and self.width % 2):
-            raise ValueError(f"a width of {self.width} does not split into {self.groups} groups and two directions")
-        if len(self.layers) != 2 or not set(self.layers) <= {"gru", "conv", "pointwise", "none"}:
-            raise ValueError(f"layers must be two of gru, conv, pointwise and none, got {self.layers!r}")
-        if self.bands and self.output == "log":
-            raise ValueError('bands need output = "mask": magnitudes cannot be interpolated from them')
-        if not 0 <= 2 * self.context < self.segment:
-            raise ValueError(f"a context of {self.context} s at either end leaves nothing of {self.segment} s")
-        check_post(self.wiener, self.griffin_lim)
 
 
 _CHOICES = {

@@ -211,6 +211,7 @@ def test_a_full_disk(tiny: Path, tmp_path: Path, format: str) -> None:
         (["--name", "same.wav"], 2, "needs {stem}"),
         (["--force", "--skip-existing"], 2, "choose one"),
         (["--out", "-"], 2, "writes one stem of one song"),
+        (["--out", "-", "--format", "flac", "--stems", "bass"], 2, "--out - writes WAV"),
         (["--json", "--out", "-"], 2, "both want standard output"),
         (["--wiener", "1", "--griffin-lim", "1"], 2, "exclude each other"),
         (["--nonsense"], 2, "--nonsense"),

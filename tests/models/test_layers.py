@@ -29,7 +29,7 @@ def test_weight_norm_changes_no_output_and_folds_back_into_a_plain_model(kind: s
     torch.testing.assert_close(net(x), before, rtol=1e-6, atol=1e-6)
     with torch.no_grad():  # as training would, move every parameter
         for parameter in net.parameters():
-            parameter += 0.1 * torch.randn_like(parameter)
+            parameter.add_(torch.randn_like(parameter), alpha=0.1)
     assert (net(x) - before).abs().max() > 0.01
 
     plain = convolutions(kind)[0].eval()

@@ -1,0 +1,300 @@
+"""The D2-GRU: its table, its dilated GRU against a plain one, its ablations, its compact forms."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from separate.models import build
+from separate.models.d2gru import ABLATIONS, D2GRU, Block, Conv, D2GRUConfig, DilatedGRU
+from separate.models.layers import fold_weight_norm, weight_norm_
+
+TINY: dict[str, Any] = {"n_fft": 64, "hop": 16, "width": 32, "groups": 4, "sample_rate": 8000}
+COMPACT: list[dict[str, Any]] = [
+    {"bins": 20},
+    {"bins": 20, "output": "mask"},
+    {"bins": 20, "bands": 9, "output": "mask"},
+    {"bands": 12, "output": "mask", "merge": "concat"},
+    {"merge": "concat", "gru_dilation": (1, 2, 3)},
+]
+
+
+def tiny(**changes: Any) -> D2GRU:
+    """A model of a few thousand random weights, the same at every call."""
+    torch.manual_seed(0)
+    config = TINY | changes
+    if config["groups"] > config["width"]:
+        config["groups"] = 1
+    return D2GRU(D2GRUConfig(**config)).eval()
+
+
+def spectrogram(batch: int = 2, channels: int = 2, frames: int = 23) -> Tensor:
+    return torch.rand(batch, channels, 33, frames, generator=torch.Generator().manual_seed(1)) * 4
+
+
+def test_the_paper_model_is_table_1() -> None:
+    with torch.device("meta"):
+        model = build("d2-gru", {})
+    assert sum(parameter.numel() for parameter in model.parameters()) == 215_209_988
+    convolutions = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Conv1d)}
+    table = {
+        name: (conv.in_channels, conv.out_channels, conv.kernel_size[0], conv.dilation[0], conv.groups)
+        for name, conv in convolutions.items()
+    }
+    assert table == {
+        "input.conv": (2049, 2048, 3, 1, 1),
+        "blocks.0.second.conv": (2048, 2048, 3, 2, 32),
+        "blocks.1.second.conv": (2048, 2048, 3, 4, 32),
+        "blocks.2.second.conv": (2048, 2048, 3, 8, 32),
+        "output.conv": (2048, 4 * 2049, 3, 1, 1),
+    }
+    grus = [layer for layer in model.modules() if isinstance(layer, nn.GRU)]
+    assert [(gru.input_size, gru.hidden_size) for gru in grus] == [(2048, 2048)] * 6
+    assert (model.stft.n_fft, model.stft.hop) == (4096, 1024)
+    assert model.sources == ("vocals", "drums", "bass", "other")
+
+
+def naive(layer: DilatedGRU, x: Tensor, merge: str) -> Tensor:
+    """A bidirectional GRU a phase: frames p, p + k, p + 2k, …, no padding anywhere."""
+    k = layer.dilation
+    both = nn.GRU(layer.ahead.input_size, layer.ahead.hidden_size, bidirectional=True)
+    state = {f"{name}": value for name, value in layer.ahead.state_dict().items()}
+    state |= {f"{name}_reverse": value for name, value in layer.back.state_dict().items()}
+    both.load_state_dict(state)
+    hidden = layer.ahead.hidden_size
+    y = torch.zeros(*x.shape[:2], hidden * 2)
+    for phase in range(min(k, len(x))):
+        y[phase::k] = both(x[phase::k])[0]
+    return y if merge == "concat" else y[..., :hidden] + y[..., hidden:]
+
+
+@pytest.mark.parametrize("mode", ["training", "inference"])
+@pytest.mark.parametrize("merge", ["sum", "concat"])
+@pytest.mark.parametrize("dilation", [1, 2, 3, 4])
+@pytest.mark.parametrize("time", [1, 3, 8, 21])
+def test_the_dilated_gru_is_a_bidirectional_gru_for_each_phase(time: int, dilation: int, merge: str, mode: str) -> None:
+    torch.manual_seed(time)
+    layer = DilatedGRU(12, dilation, merge)
+    x = torch.randn(time, 3, 12)
+    with torch.set_grad_enabled(mode == "training"):
+        torch.testing.assert_close(layer(x), naive(layer, x, merge), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["training", "inference"])
+def test_turned_in_time_with_its_directions_swapped_a_dilated_gru_says_the_same(mode: str) -> None:
+    layer = DilatedGRU(12, 4, "sum")
+    mirror = DilatedGRU(12, 4, "sum")
+    mirror.ahead, mirror.back = layer.back, layer.ahead
+    x = torch.randn(23, 2, 12)  # not a multiple of 4: the fold is padded
+    with torch.set_grad_enabled(mode == "training"):
+        torch.testing.assert_close(mirror(x.flip(0)).flip(0), layer(x), rtol=1e-5, atol=1e-6)
+
+
+def test_inference_in_bfloat16_stays_close() -> None:
+    torch.manual_seed(0)
+    layer = DilatedGRU(64, 2, "sum")
+    x = torch.randn(101, 4, 64)
+    with torch.no_grad():
+        y = layer(x)
+        low = layer(x.bfloat16())
+    assert low.dtype == torch.bfloat16
+    assert (low - y).norm() / y.norm() < 0.01
+
+
+def test_training_reaches_every_weight() -> None:
+    model = tiny(gru_dilation=(1, 2, 3))
+    weight_norm_(model)
+    model.estimate(spectrogram()).square().mean().backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("skip", ["d2", "dense", "residual", "none"])
+@pytest.mark.parametrize("layers", [("gru", "conv"), ("conv", "gru"), ("pointwise", "conv"), ("none", "conv")])
+def test_a_block_is_the_sum_its_skip_says(skip: str, layers: tuple[str, str]) -> None:
+    torch.manual_seed(0)
+    block = Block(D2GRUConfig(**TINY, layers=layers, skip=skip), 1)
+    x = torch.randn(15, 2, 32)
+    first, second = block.first, block.second
+    by_hand = {
+        "d2": x + first(x) + second(first(x)),
+        "dense": x + (first(x) + x) + second(first(x) + x),
+        "residual": (first(x) + x) + second(first(x) + x),
+        "none": second(first(x)),
+    }
+    torch.testing.assert_close(block(x), by_hand[skip])
+
+
+def test_the_grouped_convolution_is_dilated_rectified_and_keeps_the_length() -> None:
+    torch.manual_seed(0)
+    layer = Conv(8, 8, 3, dilation=2, groups=4)
+    x = torch.randn(9, 1, 8)
+    weight, bias = layer.conv.weight, layer.conv.bias
+    assert bias is not None
+    y = bias.repeat(9, 1)
+    for t in range(9):
+        for tap, source in enumerate((t - 2, t, t + 2)):
+            if 0 <= source < 9:
+                y[t] = y[t] + torch.cat(
+                    [weight[2 * g : 2 * g + 2, :, tap] @ x[source, 0, 2 * g : 2 * g + 2] for g in range(4)]
+                )
+    torch.testing.assert_close(layer(x)[:, 0], torch.where(y > 0, y, 0.01 * y))
+
+
+# name: (blocks, layers, skip, dilations of the GRUs, of the convolutions, groups, blocks that run)
+PAPER: dict[str, tuple[int, tuple[str, str], str, tuple[int, ...], tuple[int, ...], int, int]] = {
+    "dilation-1": (3, ("gru", "conv"), "d2", (1, 1, 1), (2, 4, 8), 32, 3),
+    "dilation-2": (3, ("gru", "conv"), "d2", (2, 2, 2), (2, 4, 8), 32, 3),
+    "dilation-4": (3, ("gru", "conv"), "d2", (4, 4, 4), (2, 4, 8), 32, 3),
+    "dilation-2-4-8": (3, ("gru", "conv"), "d2", (2, 4, 8), (2, 4, 8), 32, 3),
+    "stacked": (3, ("none", "conv"), "none", (), (2, 4, 8), 1, 3),
+    "dense": (3, ("gru", "conv"), "dense", (2, 2, 2), (2, 4, 8), 32, 3),
+    "residual": (3, ("gru", "conv"), "residual", (2, 2, 2), (2, 4, 8), 32, 3),
+    "conv-gru": (3, ("conv", "gru"), "d2", (2, 2, 2), (2, 4, 8), 32, 3),
+    "conv-conv": (3, ("pointwise", "conv"), "d2", (), (2, 4, 8), 32, 3),
+    "blocks-2": (2, ("gru", "conv"), "d2", (2, 2), (2, 4), 32, 2),
+    "blocks-4": (4, ("gru", "conv"), "d2", (2, 2, 2, 2), (2, 4, 8, 16), 32, 4),
+    "active-0": (3, ("gru", "conv"), "d2", (2, 2, 2), (2, 4, 8), 32, 0),
+    "active-1": (3, ("gru", "conv"), "d2", (2, 2, 2), (2, 4, 8), 32, 1),
+    "active-2": (3, ("gru", "conv"), "d2", (2, 2, 2), (2, 4, 8), 32, 2),
+}
+
+
+def kind(layer: nn.Module) -> str:
+    if isinstance(layer, Conv):
+        return "pointwise" if layer.conv.kernel_size == (1,) else "conv"
+    return "gru" if isinstance(layer, DilatedGRU) else "none"
+
+
+@pytest.mark.parametrize("name", sorted(PAPER | ABLATIONS))
+def test_an_ablation_is_what_the_paper_says_and_runs(name: str) -> None:
+    blocks, layers, skip, gru_dilations, conv_dilations, groups, runs = PAPER[name]
+    with torch.device("meta"):
+        model = build("d2-gru", ABLATIONS[name])
+    assert len(model.blocks) == blocks
+    assert {(kind(block.first), kind(block.second), block.skip) for block in model.blocks} == {(*layers, skip)}
+    assert tuple(layer.dilation for layer in model.modules() if isinstance(layer, DilatedGRU)) == gru_dilations
+    dilated = [layer for layer in model.blocks.modules() if isinstance(layer, nn.Conv1d) and layer.kernel_size == (3,)]
+    assert tuple(conv.dilation[0] for conv in dilated) == conv_dilations
+    assert {conv.groups for conv in dilated} == {groups}
+
+    small = tiny(**ABLATIONS[name])
+    called: list[int] = []
+    for i, block in enumerate(small.blocks):
+        block.register_forward_hook(lambda *_, i=i: called.append(i))
+    with torch.inference_mode():
+        stems = small(torch.randn(1, 2, 500))
+    assert stems.shape == (1, 4, 2, 500)
+    assert stems.isfinite().all()
+    assert called == list(range(runs))
+
+
+def test_active_runs_a_trained_model_without_its_top_blocks() -> None:
+    model = tiny()
+    m = spectrogram(1, 1)
+    x = model.blocks[0](model.input(m[0].log1p().permute(2, 0, 1)))
+    by_hand = model.output.linear(x).unflatten(1, (4, 33)).clamp(min=0).expm1()  # type: ignore[no-untyped-call]
+    cut = D2GRU(replace(model.config, active=1))
+    cut.load_state_dict(model.state_dict())
+    torch.testing.assert_close(cut.estimate(m)[:, :, 0], by_hand)
+    assert not torch.allclose(model.estimate(m)[:, :, 0], by_hand)
+
+
+@pytest.mark.parametrize("changes", [{}, *COMPACT])
+def test_weight_norm_folds_into_a_plain_model_of_the_same_output(changes: dict[str, Any]) -> None:
+    trained = tiny(**changes)
+    weight_norm_(trained)
+    with torch.no_grad():
+        for parameter in trained.parameters():
+            parameter.mul_(1.1)
+    plain = tiny(**changes)
+    plain.load_state_dict(fold_weight_norm(trained.state_dict()), strict=True)
+    m = spectrogram()
+    with torch.inference_mode():
+        expected = trained.estimate(m)
+        torch.testing.assert_close(plain.estimate(m), expected, rtol=1e-6, atol=1e-6 * float(expected.max()))
+
+
+@pytest.mark.parametrize("changes", [{}, *COMPACT])
+def test_inference_gives_what_training_gives(changes: dict[str, Any]) -> None:
+    model, m = tiny(**changes), spectrogram()
+    trained = model.estimate(m)
+    with torch.inference_mode():
+        torch.testing.assert_close(model.estimate(m), trained, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("changes", [{}, *COMPACT])
+def test_estimates_are_magnitudes_and_masks_stay_below_the_mixture(changes: dict[str, Any]) -> None:
+    m = spectrogram()
+    with torch.inference_mode():
+        y = tiny(**changes).estimate(m)
+    assert y.shape == (2, 4, 2, 33, 23)
+    assert y.min() >= 0
+    assert y.std() > 0
+    if changes.get("output") == "mask":
+        assert (y <= m.unsqueeze(1)).all()
+
+
+@pytest.mark.parametrize("changes", [{}, *COMPACT])
+def test_channels_and_songs_do_not_meet_in_the_net(changes: dict[str, Any]) -> None:
+    model, m = tiny(**changes), spectrogram()
+    with torch.inference_mode():
+        stereo = model.estimate(m)
+        for song in range(2):
+            for channel in range(2):
+                mono = model.estimate(m[song : song + 1, channel : channel + 1])
+                torch.testing.assert_close(mono[0, :, 0], stereo[song, :, channel], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("bins", [1, 20])
+def test_bins_beyond_the_limit_are_not_heard(bins: int) -> None:
+    model, m = tiny(bins=bins), spectrogram()
+    loud = m.clone()
+    loud[:, :, bins:] += 5
+    with torch.inference_mode():
+        assert torch.equal(model.estimate(m), model.estimate(loud))
+
+
+@pytest.mark.parametrize("channels", range(1, 9))
+def test_one_to_eight_channels(channels: int) -> None:
+    mix = torch.randn(1, channels, 1000)
+    with torch.inference_mode():
+        stems = tiny(output="mask")(mix)
+    assert stems.shape == (1, 4, channels, 1000)
+    assert float((stems.sum(1) - mix).norm() / mix.norm()) < 1e-5
+
+
+@pytest.mark.parametrize("post", [{"wiener": 0}, {"wiener": 1}, {"wiener": 2}, {"griffin_lim": 2}])
+@pytest.mark.parametrize("length", [1, 2, 100, 44100])
+def test_any_length_and_any_filter(length: int, post: dict[str, int]) -> None:
+    model = tiny(**post)
+    mix = torch.randn(1, 2, length)
+    with torch.inference_mode():
+        stems = model(mix)
+    assert stems.shape == (1, 4, 2, length)
+    assert stems.isfinite().all()
+    assert model.sums == ("griffin_lim" not in post)
+    if model.sums:
+        assert float((stems.sum(1) - mix).norm() / mix.norm()) < 1e-5
+
+
+@pytest.mark.parametrize("changes", [{}, *COMPACT, {"griffin_lim": 2}, {"wiener": 0}])
+def test_silence_stays_silence(changes: dict[str, Any]) -> None:
+    with torch.inference_mode():
+        stems = tiny(**changes)(torch.zeros(1, 2, 3000))
+    assert torch.equal(stems, torch.zeros(1, 4, 2, 3000))
+
+
+@pytest.mark.parametrize("changes", [{}, *COMPACT])
+def test_bfloat16_changes_the_stems_little(changes: dict[str, Any]) -> None:
+    model = tiny(**changes)
+    mix = torch.randn(1, 2, 3000)
+    with torch.inference_mode():
+        stems = model(mix)
+        with torch.autocast("cpu", torch.bfloat16):
+            low = model(mix)
+    assert low.dtype == torch.float32
+    assert float((low - stems).norm() / stems.norm()) < 0.05
