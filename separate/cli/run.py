@@ -147,6 +147,8 @@ def run_command(
     if json_ and out == "-":
         raise UsageError("--json and --out - both want standard output: choose one")
     first, last = seconds(start), None if end is None else seconds(end)
+    if last is not None and last <= first:
+        raise UsageError(f"--end {end} must come after --start {start}")
 
     # What needs no torch is checked before torch is imported.
     from separate.audio.formats import choose_format
@@ -154,7 +156,9 @@ def run_command(
     from separate.checkpoints.resolve import resolve
     from separate.checkpoints.weights import read_header
 
-    choose_format(format.value, bits.value if bits else None, 16, False)
+    kind = choose_format(format.value, bits.value if bits else None, 16, False)
+    if clip is Clip.none and kind.bounded and (bits or kind.lossy):
+        raise UsageError(f"--clip none: {kind} ends at full scale; add --format wav --bits float")
     sources = read_header(resolve(model)).sources
     wanted = choose_stems(stems, sources)
     if out == "-" and (len(wanted) > 1 or len(inputs) > 1 or Path(inputs[0]).is_dir()):
@@ -179,7 +183,7 @@ def run_command(
     with reporter:
         for result in run(jobs, separator, output, notice=reporter.notice, progress=reporter.song):
             reporter.result(result)
-            code = max(code, result.error.exit_code if result.error else 0)
+            code = code or int(result.status == "failed")
             if json_:
                 print(json.dumps(as_json(result)), flush=True)
     return code
