@@ -1,6 +1,6 @@
 """Peak memory of the whole command against the length of the song: it must not grow.
 
-    python benchmarks/memory.py [CHECKPOINT] [--minutes 10 180] [--format wav]
+    python -m benchmarks.memory [CHECKPOINT] [--minutes 10 180] [--format wav]
 
 Each length is a synthetic stereo file at 44.1 kHz, separated into all stems by the installed command in a process of
 its own, whose peak resident memory the operating system reports. The files need disk: about 130 MB a minute.

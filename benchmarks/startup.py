@@ -1,6 +1,6 @@
 """How long the command takes before there is anything to separate, and for ten seconds of song.
 
-    python benchmarks/startup.py [CHECKPOINT] [--runs 7]
+    python -m benchmarks.startup [CHECKPOINT] [--runs 7]
 
 Whole processes, medians over several runs; CPU seconds are user and system time, which other work on the machine
 disturbs less than the wall clock.
@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from memory import synthesise
+from benchmarks.memory import synthesise
 
 
 def run(command: list[str]) -> tuple[float, float]:

@@ -7,6 +7,7 @@ import queue
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
+from math import log2
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -28,6 +29,7 @@ __all__ = ["ArraySong", "Separator", "Stems", "separate"]
 Array = NDArray[np.float32]
 Stems = dict[str, Array]  # each (channel, time)
 
+GRID = 8192  # samples: a multiple of the hop of every spectrogram, times the dilations of a GRU
 BATCH = {"cpu": 4, "cuda": 8}  # chunks at once: enough to fill the matrix units, little enough to fit
 
 
@@ -208,8 +210,10 @@ def choose_chunking(model: Any, segment: float | None, overlap: float, shifts: i
     samples = round((model.segment if segment is None else segment) * model.sample_rate)
     if samples < MINIMUM:
         raise UsageError(f"a segment of {segment:g} s is too short: at least {MINIMUM / model.sample_rate:.2f} s")
+    grid = min(GRID, 2 ** int(log2(samples / 16)))
+    samples -= samples % grid
     context = min(round(model.context * model.sample_rate), samples // 4)
-    return Chunking(samples, context, overlap, shifts, batch)
+    return Chunking(samples, -(-context // grid) * grid, overlap, shifts, batch, grid)
 
 
 def check_post(post: dict[str, int | None]) -> None:

@@ -40,6 +40,7 @@ class Chunking:
     overlap: float = 0.1  # share of a chunk's usable part that the next one computes too
     shifts: int = 1  # compute every sample so many times, in chunks that start at other places, and average
     batch: int = 1  # chunks at once
+    grid: int = 1  # chunks start at multiples of it: a model then sees the very frames that it would see of the whole
 
     @property
     def usable(self) -> int:
@@ -48,12 +49,14 @@ class Chunking:
 
     @property
     def hop(self) -> int:
-        """Samples from one chunk's start to the next one's."""
-        return max(1, round(self.usable * (1 - self.overlap) / self.shifts))
+        """Samples from one chunk's start to the next one's: a multiple of the grid, but for shifts, which leave it."""
+        hop = self.usable * (1 - self.overlap)
+        aligned = hop // self.grid * self.grid or hop
+        return max(1, round(aligned / self.shifts))
 
-    def chunks(self, length: int) -> int:
-        """Count the chunks of a song, or of what is left of it."""
-        return 1 + max(0, -(-(length - self.segment) // self.hop))
+    def whole(self, length: int) -> int:
+        """Count the whole chunks in so many samples."""
+        return max(0, 1 + (length - self.segment) // self.hop)
 
     def smaller(self) -> Chunking | None:
         """Take half the batch, or else half the segment; None when there is no less."""
@@ -86,33 +89,30 @@ def stream(
         mix = song.peek((chunking.batch - 1) * chunking.hop + chunking.segment + 1)  # (channel, time)
         if mix.shape[-1] == 0:
             return
-        count = min(chunking.batch, chunking.chunks(mix.shape[-1]))
-        last = song.ended and count == chunking.chunks(mix.shape[-1])
-        alone = first and last and count == 1
+        count = min(chunking.batch, chunking.whole(mix.shape[-1]))
         try:
-            # A song that fits one chunk is separated as it is; others end in silence that fills their last chunk.
-            chunks = mix[None] if alone else cut(mix, chunking, count)
+            # What is left at the end is a chunk of its own length: filled up, it would not sound like the song.
+            chunks = cut(mix, chunking, count) if count else mix[None]
             stems = process(chunks.to(device)).to("cpu", torch.float32)  # (chunk, source, channel, time)
         except (RuntimeError, MemoryError) as error:
             chunking = back_off(chunking, error, say)
             continue
+        last = song.ended and (len(stems) - 1) * chunking.hop + stems.shape[-1] >= mix.shape[-1]
         for i, stem in enumerate(stems):
             start = i * chunking.hop
-            length = min(stem.shape[-1], mix.shape[-1] - start)
-            begins, ends = first and i == 0, last and i == count - 1  # where the song ends, nothing is only context
-            window = fade(length, 0 if begins else chunking.context, 0 if ends else chunking.context)
-            out.add(stem[..., :length], song.position + start, window)
+            begins, ends = first and i == 0, last and i == len(stems) - 1  # there, nothing is only context
+            window = fade(stem.shape[-1], 0 if begins else chunking.context, 0 if ends else chunking.context)
+            out.add(stem, song.position + start, window)
             yield out.take(song.position + (mix.shape[-1] if ends else start + chunking.hop + chunking.context))
         if last:
             return
         first = False
-        song.skip(count * chunking.hop)
+        song.skip(len(stems) * chunking.hop)
 
 
 def cut(mix: Tensor, chunking: Chunking, count: int) -> Tensor:
-    """Cut `count` chunks, the last filled up with silence: (channel, time) -> (chunk, channel, time)."""
-    length = (count - 1) * chunking.hop + chunking.segment
-    mix = F.pad(mix, (0, max(0, length - mix.shape[-1])))[..., :length]
+    """Cut the first `count` chunks of a mix: (channel, time) -> (chunk, channel, time)."""
+    mix = mix[..., : (count - 1) * chunking.hop + chunking.segment]
     return mix.unfold(-1, chunking.segment, chunking.hop).permute(1, 0, 2)
 
 

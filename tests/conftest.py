@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,9 @@ import numpy as np
 import pytest
 import soundfile
 from numpy.typing import NDArray
+
+# Tiny models gain nothing from threads that wait for each other; on a busy machine they lose a lot.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 TINY = {
     "n_fft": 512,

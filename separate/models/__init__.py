@@ -61,7 +61,22 @@ def check_config(kind: Any, architecture: str, config: Mapping[str, Any]) -> Any
     if unknown := sorted(set(config) - known):
         raise CheckpointError(f"{architecture} has no setting {unknown[0]!r}: it knows {', '.join(sorted(known))}")
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
+    for field in dataclasses.fields(kind):
+        if field.name in values and not same_kind(values[field.name], field.default):
+            like = list(field.default) if isinstance(field.default, tuple) else field.default
+            raise CheckpointError(
+                f"{architecture}: {field.name} = {config[field.name]!r} is not of the kind of its default, {like!r}"
+            )
     try:
         return kind(**values)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{architecture}: {error}") from error
+
+
+def same_kind(value: Any, default: Any) -> bool:
+    """Tell whether a setting is of its default's type: a list of the same things, and whole numbers where any fit."""
+    if isinstance(default, tuple):
+        return isinstance(value, tuple) and all(same_kind(item, default[0]) for item in value)
+    if isinstance(default, float):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) is type(default)

@@ -11,6 +11,7 @@ Inside, everything is (time, batch, width): there, folding time for a dilated GR
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -242,24 +243,40 @@ class D2GRU(nn.Module):
 
     def forward(self, mix: Tensor) -> Tensor:
         """Separate: (batch, channel, time) -> (batch, source, channel, time)."""
-        return separate_magnitudes(mix, self.stft, self.estimate, self.config.wiener, self.config.griffin_lim)
+        return separate_magnitudes(mix, self.stft, self.songs, self.config.wiener, self.config.griffin_lim)
+
+    def songs(self, mixture: Tensor) -> Iterator[Tensor]:
+        """Estimate magnitudes with all songs at once in the net, but one after the other in full size.
+
+        (batch, channel, bin, frame) -> for each of the batch (source, channel, bin, frame).
+        """
+        for y, m in zip(self.net(mixture), mixture, strict=True):
+            yield self.magnitudes(y, m)
 
     def estimate(self, mixture: Tensor) -> Tensor:
         """Estimate every source's magnitudes.
 
         (batch, channel, bin, frame) -> (batch, source, channel, bin, frame).
         """
-        m = mixture.flatten(0, 1).contiguous()  # (batch · channel, bin, frame)
+        return self.magnitudes(self.net(mixture), mixture)
+
+    def net(self, mixture: Tensor) -> Tensor:
+        """Run the layers: (batch, channel, bin, frame) -> (batch, source, channel, bin or band, frame)."""
+        m = mixture.flatten(0, 1)  # (batch · channel, bin, frame)
         heard = self.bands.compress(m) if self.bands else m[:, : self.bins]
         x = self.input(heard.log1p().permute(2, 0, 1))  # (frame, batch · channel, width)
         active = self.config.active
         for block in self.blocks if active < 0 else self.blocks[:active]:
             x = block(x)
         y = self.output.linear(x).float().contiguous()  # (batch · channel, source · bin, frame)
-        y = y.view(len(y), len(self.sources), -1, y.shape[2])  # (batch · channel, source, bin or band, frame)
+        return y.view(*mixture.shape[:2], len(self.sources), -1, y.shape[-1]).transpose(1, 2)
+
+    def magnitudes(self, y: Tensor, mixture: Tensor) -> Tensor:
+        """Turn what the layers say, `y`, into magnitudes.
+
+        (..., source, channel, bin or band, frame), (..., channel, bin, frame) -> (..., source, channel, bin, frame).
+        """
         if self.config.output == "log":
-            y = y.clamp_(min=0).expm1_()  # in place: there is no larger tensor
-        else:
-            mask = y.sigmoid_()
-            y = (self.bands.expand(mask) if self.bands else mask) * m.unsqueeze(1)
-        return y.view(mixture.shape[:2] + y.shape[1:]).transpose(1, 2)
+            return y.clamp_(min=0).expm1_()  # in place: there is no larger tensor
+        mask = y.sigmoid()
+        return (self.bands.expand(mask) if self.bands else mask) * mixture.unsqueeze(-4)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
+import torch
 from torch import Tensor
 
 from separate.dsp.griffinlim import griffin_lim
@@ -13,26 +14,26 @@ from separate.dsp.wiener import share_residual, wiener
 
 __all__ = ["check_post", "separate_magnitudes"]
 
-Net = Callable[[Tensor], Tensor]
+Net = Callable[[Tensor], Iterable[Tensor]]
 
 
 def separate_magnitudes(mix: Tensor, stft: STFT, net: Net, iterations: int, gl_iterations: int) -> Tensor:
     """Separate `mix` with a net that estimates each source's magnitudes from the mixture's.
 
     mix (batch, channel, time) -> stems (batch, source, channel, time). The net sees (batch, channel, bin, frame) and
-    answers (batch, source, channel, bin, frame). Songs of a batch are finished one at a time: the complex
-    spectrograms of all their sources at once would be the peak of the memory.
+    answers with (source, channel, bin, frame) for each song: best one at a time, as they are finished here one at a
+    time, because the spectrograms of all sources of all songs at once would be the peak of the memory.
     """
     length = mix.shape[-1]
     mixture = stft(mix)  # (batch, channel, bin, frame)
-    magnitudes = net(mixture.abs())  # (batch, source, channel, bin, frame)
-    stems = mix.new_empty(magnitudes.shape[:2] + mix.shape[1:])
-    for x, m, out in zip(mixture, magnitudes, stems, strict=True):
+    stems = []
+    for x, m in zip(mixture, net(mixture.abs()), strict=True):
         if gl_iterations:
-            out[:] = griffin_lim(m, x.expand_as(m), stft, length, gl_iterations)
+            audible = m.masked_fill(x == 0, 0)  # a net may claim something of digital silence
+            stems.append(griffin_lim(audible, x.expand_as(m), stft, length, gl_iterations))
         else:
-            out[:] = stft.inverse(filtered(x, m, iterations), length)
-    return stems
+            stems.append(stft.inverse(filtered(x, m, iterations), length))
+    return torch.stack(stems)
 
 
 def filtered(mixture: Tensor, magnitudes: Tensor, iterations: int) -> Tensor:

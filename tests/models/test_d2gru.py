@@ -32,7 +32,7 @@ def tiny(**changes: Any) -> D2GRU:
     return D2GRU(D2GRUConfig(**config)).eval()
 
 
-def spectrogram(batch: int = 2, channels: int = 2, frames: int = 23) -> Tensor:
+def spectrogram(batch: int = 2, channels: int = 2, frames: int = 11) -> Tensor:
     return torch.rand(batch, channels, 33, frames, generator=torch.Generator().manual_seed(1)) * 4
 
 
@@ -108,7 +108,7 @@ def test_inference_in_bfloat16_stays_close() -> None:
 def test_training_reaches_every_weight() -> None:
     model = tiny(gru_dilation=(1, 2, 3))
     weight_norm_(model)
-    model.estimate(spectrogram()).square().mean().backward()
+    model.estimate(spectrogram()).square().mean().backward()  # type: ignore[no-untyped-call]
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in model.parameters())
 
 
@@ -231,7 +231,7 @@ def test_estimates_are_magnitudes_and_masks_stay_below_the_mixture(changes: dict
     m = spectrogram()
     with torch.inference_mode():
         y = tiny(**changes).estimate(m)
-    assert y.shape == (2, 4, 2, 33, 23)
+    assert y.shape == (2, 4, 2, 33, 11)
     assert y.min() >= 0
     assert y.std() > 0
     if changes.get("output") == "mask":
@@ -260,17 +260,17 @@ def test_bins_beyond_the_limit_are_not_heard(bins: int) -> None:
 
 @pytest.mark.parametrize("channels", range(1, 9))
 def test_one_to_eight_channels(channels: int) -> None:
-    mix = torch.randn(1, channels, 1000)
+    mix = torch.randn(1, channels, 300)
     with torch.inference_mode():
         stems = tiny(output="mask")(mix)
-    assert stems.shape == (1, 4, channels, 1000)
+    assert stems.shape == (1, 4, channels, 300)
     assert float((stems.sum(1) - mix).norm() / mix.norm()) < 1e-5
 
 
 @pytest.mark.parametrize("post", [{"wiener": 0}, {"wiener": 1}, {"wiener": 2}, {"griffin_lim": 2}])
 @pytest.mark.parametrize("length", [1, 2, 100, 44100])
 def test_any_length_and_any_filter(length: int, post: dict[str, int]) -> None:
-    model = tiny(**post)
+    model = tiny(n_fft=1024, hop=256, **post)
     mix = torch.randn(1, 2, length)
     with torch.inference_mode():
         stems = model(mix)
@@ -284,14 +284,14 @@ def test_any_length_and_any_filter(length: int, post: dict[str, int]) -> None:
 @pytest.mark.parametrize("changes", [{}, *COMPACT, {"griffin_lim": 2}, {"wiener": 0}])
 def test_silence_stays_silence(changes: dict[str, Any]) -> None:
     with torch.inference_mode():
-        stems = tiny(**changes)(torch.zeros(1, 2, 3000))
-    assert torch.equal(stems, torch.zeros(1, 4, 2, 3000))
+        stems = tiny(**changes)(torch.zeros(1, 2, 500))
+    assert torch.equal(stems, torch.zeros(1, 4, 2, 500))
 
 
 @pytest.mark.parametrize("changes", [{}, *COMPACT])
 def test_bfloat16_changes_the_stems_little(changes: dict[str, Any]) -> None:
     model = tiny(**changes)
-    mix = torch.randn(1, 2, 3000)
+    mix = torch.randn(1, 2, 500)
     with torch.inference_mode():
         stems = model(mix)
         with torch.autocast("cpu", torch.bfloat16):

@@ -10,7 +10,7 @@ from separate.errors import CheckpointError
 from separate.models import MODELS, build
 from separate.models.d2gru import D2GRUConfig
 
-SMALL = {"n_fft": 64, "hop": 16, "width": 16, "groups": 4}
+SMALL: dict[str, Any] = {"n_fft": 64, "hop": 16, "width": 16, "groups": 4}
 
 
 def test_build_gives_the_architecture_with_its_settings() -> None:
