@@ -165,6 +165,10 @@ def run_command(
         raise UsageError("--out - writes one stem of one song: choose it with --stems")
     jobs = plan(inputs, Path("." if out == "-" else out), name, model=model, stems=wanted, ext=format.value)
 
+    from separate.cli.process import tune
+
+    tune()
+
     from separate.batch.local import Output, run
     from separate.cli.progress import Reporter
     from separate.separator import Separator

@@ -52,7 +52,7 @@ COMBINATIONS = [
     (format, "PCM_16", rate, channels)
     for format, rates in {
         "ogg": (44100, 48000),
-        "opus": (48000, 16000),
+        "opus": (48000,),
         "mp3": (44100, 48000),
         "m4a": (44100, 48000),
     }.items()

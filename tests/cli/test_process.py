@@ -1,0 +1,39 @@
+"""What the command sets for its whole process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+FAULTS = """
+import resource, sys
+if sys.argv[1] == "tuned":
+    from separate.cli.process import tune
+    tune()
+import numpy
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+numpy.ones(20_000_000 // 8)
+before = faults()
+for _ in range(20):
+    numpy.ones(20_000_000 // 8)
+print(faults() - before)
+"""
+
+
+def faults(how: str) -> int:
+    done = subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, text=True, check=True)
+    return int(done.stdout)
+
+
+def test_freed_memory_is_kept_for_the_next_tensor() -> None:
+    assert faults("tuned") * 10 < max(faults("plain"), 50)
+
+
+def test_what_the_user_set_stays() -> None:
+    code = "from separate.cli.process import tune; tune(); import os; print(os.environ['OMP_WAIT_POLICY'])"
+    for given, found in [({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active")]:
+        env = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | given
+        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == found
