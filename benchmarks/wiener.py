@@ -28,8 +28,12 @@ from separate.dsp.wiener import wiener
 Filter = Callable[[Tensor, Tensor], Tensor]
 
 
+# Each filter gets its input in the layout that it likes best.
+
+
 def ours(mixture: Tensor, magnitudes: Tensor) -> Callable[[], Tensor]:
-    return lambda: wiener(mixture, magnitudes, iterations=1)
+    x, m = mixture.contiguous(), magnitudes.contiguous()
+    return lambda: wiener(x, m, iterations=1)
 
 
 def norberts(mixture: Tensor, magnitudes: Tensor) -> Callable[[], Tensor]:

@@ -1,10 +1,9 @@
-"""Settings of the whole process, which a program may choose and a library may not; to be made before torch is loaded."""
+"""Settings of the whole process: a program may choose them, a library may not."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 
 __all__ = ["tune"]
 
@@ -13,14 +12,11 @@ KEPT = 2**28  # bytes
 
 
 def tune() -> None:
-    """Make waiting threads sleep, and keep the memory of freed tensors for the next ones.
+    """Keep the memory of freed tensors for the next ones.
 
-    By default the threads of a matrix product spin while they wait for each other: with anything else running, such
-    as our own decoding, that made the Wiener filter ten times slower. And glibc hands every large block back to the
-    system, which clears it again for the next chunk: a fifth of the time of a compact model. All threads share what is
-    kept. Elsewhere than on glibc nothing happens.
+    glibc hands every large block back to the system, which clears it again for the next chunk: a fifth of the time of
+    a compact model. All threads share what is kept. Elsewhere than on glibc nothing happens.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(M_MMAP_THRESHOLD, KEPT)

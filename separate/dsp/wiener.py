@@ -24,8 +24,12 @@ products stay what they were, and torch's real arithmetic is several times as fa
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
+
+from separate.dsp.parallel import side_by_side
 
 __all__ = ["share_residual", "wiener"]
 
@@ -66,17 +70,21 @@ def wiener(mixture: Tensor, magnitudes: Tensor, iterations: int = 1) -> Tensor:
     claims = magnitudes.reshape(-1, *magnitudes.shape[-4:])
     for song, claim, estimate in zip(songs, claims, estimates.view(claims.shape), strict=True):
         loudness = _peak_power(song).div(100).clamp_min(1)
-        for bins in _blocks(claim):
-            x = _to_rows(song[:, bins])
-            m = claim[:, :, bins].double().movedim(2, 0).contiguous()
-            y = initial_estimates(m, x)
-            for _ in range(iterations):
-                v = power(y)
-                R = spatial_covariance(y, v, EPS * loudness)
-                C = mixture_covariance(v, R, EPS**0.5 * loudness)
-                y = separate_sources(v, R, whiten(C, x, EPS**0.5 * loudness))
-            _from_rows(y, estimate[:, :, bins])
+        side_by_side(partial(_filter_bins, song, claim, estimate, iterations, loudness), _blocks(claim))
     return estimates
+
+
+def _filter_bins(song: Tensor, claim: Tensor, estimate: Tensor, iterations: int, loudness: Tensor, bins: slice) -> None:
+    """Do all steps for a few bins."""
+    x = _to_rows(song[:, bins])
+    m = claim[:, :, bins].movedim(2, 0).to(torch.float64, memory_format=torch.contiguous_format)
+    y = initial_estimates(m, x)
+    for _ in range(iterations):
+        v = power(y)
+        R = spatial_covariance(y, v, EPS * loudness)
+        C = mixture_covariance(v, R, EPS**0.5 * loudness)
+        y = separate_sources(v, R, whiten(C, x, EPS**0.5 * loudness))
+    _from_rows(y, estimate[:, :, bins])
 
 
 @torch.no_grad()
@@ -169,7 +177,7 @@ def _peak_power(song: Tensor) -> Tensor:
 def _blocks(claim: Tensor) -> list[slice]:
     """Divide the bins of a claim (source, channel, bin, frame) into blocks that fit a cache, or fill an accelerator."""
     sources, channels, bins, frames = claim.shape
-    numbers = 2**20 if claim.device.type == "cpu" else 2**25
+    numbers = 2**19 if claim.device.type == "cpu" else 2**25
     step = max(1, numbers // (2 * channels * (sources + channels) * frames))
     return [slice(start, start + step) for start in range(0, bins, step)]
 
