@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from separate.cli.text import one_line
 
@@ -21,8 +22,10 @@ __all__ = ["Reporter"]
 class Reporter:
     """A context manager: between its ends there may be a bar on the terminal."""
 
-    def __init__(self, *, quiet: bool, songs: int) -> None:
+    def __init__(self, *, quiet: bool, json: bool, songs: int) -> None:
         self.quiet = quiet
+        self.json = json  # results as lines of JSON on stdout
+        self.failed = False
         self.songs = songs
         self.number = 0
         self.bar = None
@@ -57,7 +60,10 @@ class Reporter:
 
     def result(self, result: Result) -> None:
         """Say what became of a song. Failures are said even when quiet."""
+        if self.json:
+            print(json.dumps(as_json(result)), flush=True)
         if result.error:
+            self.failed = True
             self.print(f"separate: {result.error}")
         elif result.status == "skipped":
             self.notice(f"{result.song}: skipped, its stems are there")
@@ -82,3 +88,16 @@ def where(result: Result) -> str:
     """Say where a song's stems are."""
     folders = {str(path.parent) for path in result.outputs.values()}
     return f" -> {folders.pop()}" if len(folders) == 1 else ""
+
+
+def as_json(result: Result) -> dict[str, Any]:
+    """Say in plain data what became of a song."""
+    return {
+        "song": result.song,
+        "status": result.status,
+        "outputs": {stem: str(path) for stem, path in result.outputs.items()},
+        "error": None if result.error is None else str(result.error),
+        "audio_seconds": round(result.audio_seconds, 6),
+        "seconds": round(result.seconds, 3),
+        "gain": result.gain,
+    }

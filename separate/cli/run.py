@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
 import typer
 
 from separate.errors import UnknownStem, UsageError
-
-if TYPE_CHECKING:
-    from separate.batch.local import Result
 
 __all__ = ["run_command"]
 
@@ -140,30 +136,22 @@ def run_command(
 
     Stems are as long as the song, with its rate, channels, bit depth and tags, and together they sum to it.
     """
-    if force and skip_existing:
-        raise UsageError("--force overwrites and --skip-existing leaves what is there: choose one")
-    if out == "-" and format is not Format.wav:
-        raise UsageError(f"--out - writes WAV, which needs no second pass over its header, not {format.value}")
-    if json_ and out == "-":
-        raise UsageError("--json and --out - both want standard output: choose one")
     first, last = seconds(start), None if end is None else seconds(end)
     if last is not None and last <= first:
         raise UsageError(f"--end {end} must come after --start {start}")
+    if force and skip_existing:
+        raise UsageError("--force overwrites and --skip-existing leaves what is there: choose one")
+    depth = bits.value if bits else None
+    check_format(format.value, depth, clip.value)
 
     # What needs no torch is checked before torch is imported.
-    from separate.audio.formats import choose_format
     from separate.batch.plan import plan
     from separate.checkpoints.resolve import resolve
     from separate.checkpoints.weights import read_header
 
-    kind = choose_format(format.value, bits.value if bits else None, 16, False)
-    if clip is Clip.none and kind.bounded and (bits or kind.lossy):
-        raise UsageError(f"--clip none: {kind} ends at full scale; add --format wav --bits float")
-    sources = read_header(resolve(model)).sources
-    wanted = choose_stems(stems, sources)
-    if out == "-" and (len(wanted) > 1 or len(inputs) > 1 or Path(inputs[0]).is_dir()):
-        raise UsageError("--out - writes one stem of one song: choose it with --stems")
-    jobs = plan(inputs, Path("." if out == "-" else out), name, model=model, stems=wanted, ext=format.value)
+    wanted = choose_stems(stems, read_header(resolve(model)).sources)
+    stdout = check_stdout(inputs, wanted, format.value, json_) if out == "-" else None
+    jobs = plan(inputs, Path("." if stdout else out), name, model=model, stems=wanted, ext=format.value)
 
     from separate.cli.process import tune
 
@@ -173,24 +161,39 @@ def run_command(
     from separate.cli.progress import Reporter
     from separate.separator import Separator
 
-    reporter = Reporter(quiet=quiet, songs=len(jobs))
+    reporter = Reporter(quiet=quiet, json=json_, songs=len(jobs))
     separator = Separator(
         model, device=device, precision=precision.value, segment=segment, overlap=overlap, shifts=shifts, batch=batch,
         wiener=wiener, griffin_lim=griffin_lim, say=reporter.notice,
     )  # fmt: skip
     output = Output(
-        format=format.value, bits=bits.value if bits else None, rate=rate, clip=clip.value, start=first, end=last,
+        format=format.value, bits=depth, rate=rate, clip=clip.value, start=first, end=last, stdout=stdout,
         existing="force" if force else "skip" if skip_existing else "refuse",
-        stdout=sys.stdout.buffer if out == "-" else None,
     )  # fmt: skip
-    code = 0
     with reporter:
         for result in run(jobs, separator, output, notice=reporter.notice, progress=reporter.song):
             reporter.result(result)
-            code = code or int(result.status == "failed")
-            if json_:
-                print(json.dumps(as_json(result)), flush=True)
-    return code
+    return int(reporter.failed)
+
+
+def check_format(format: str, bits: str | None, clip: str) -> None:
+    """Refuse formats, depths and clipping that do not go together, whatever the songs."""
+    from separate.audio.formats import choose_format
+
+    kind = choose_format(format, bits, 16, False)
+    if clip == "none" and kind.bounded and (bits or kind.lossy):
+        raise UsageError(f"--clip none: {kind} ends at full scale; add --format wav --bits float")
+
+
+def check_stdout(inputs: list[str], stems: list[str], format: str, json: bool) -> BinaryIO:
+    """Refuse what standard output cannot take, and return it."""
+    if format != "wav":
+        raise UsageError(f"--out - writes WAV, not {format}: leave --format out")
+    if json:
+        raise UsageError("--json and --out - both want standard output: choose one")
+    if len(stems) > 1 or len(inputs) > 1 or Path(inputs[0]).is_dir():
+        raise UsageError("--out - writes one stem of one song: choose it with --stems")
+    return sys.stdout.buffer
 
 
 def choose_stems(wanted: str | None, sources: tuple[str, ...]) -> list[str]:
@@ -204,16 +207,3 @@ def choose_stems(wanted: str | None, sources: tuple[str, ...]) -> list[str]:
     if not names:
         raise UsageError(f"--stems {wanted!r} names no stem: choose from {', '.join(sources)}")
     return [source for source in sources if source in names]
-
-
-def as_json(result: Result) -> dict[str, Any]:
-    """Say in plain data what became of a song."""
-    return {
-        "song": result.song,
-        "status": result.status,
-        "outputs": {stem: str(path) for stem, path in result.outputs.items()},
-        "error": None if result.error is None else str(result.error),
-        "audio_seconds": round(result.audio_seconds, 6),
-        "seconds": round(result.seconds, 3),
-        "gain": result.gain,
-    }
