@@ -1,0 +1,81 @@
+"""The corpus: folders of recordings with a `manifest.csv` that says what each file is."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import soundfile
+import torch
+import torchaudio
+from torch import Tensor
+
+from separate.errors import InputError
+
+__all__ = ["Clip", "decode", "read_manifest"]
+
+RATE = 44100
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A row of a manifest: one file and what sounds in it."""
+
+    path: Path
+    stem: str  # vocals, drums, bass, other, or mix for a score of several
+    kind: str  # stem, voice-stem, one-shot, phrase, loop, beat, fill, song; sung, speech, singing
+    instrument: str
+    pitch: int | None  # MIDI, where known
+    collection: str  # which source it came from: the files of one belong together
+    licensed: str  # "permissive" or "research"
+    seconds: float
+
+
+def read_manifest(
+    folder: str | os.PathLike[str], stem: str = "", kind: str = "phrase", licensed: str = "permissive"
+) -> list[Clip]:
+    """Read `folder`/manifest.csv, leaving out what is not licensed as asked.
+
+    Columns that count: path, stem, kind, instrument, pitch_midi, attribution_id, set, seconds. A manifest without
+    them lists clips of one `stem` and `kind`, all `licensed` alike.
+    """
+    table = Path(folder, "manifest.csv")
+    try:
+        with table.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except OSError as error:
+        raise InputError(f"{table}: cannot be read: {error.strerror}") from error
+    clips = []
+    for row in rows:
+        pitch = row.get("pitch_midi")
+        clip = Clip(
+            path=Path(folder, row["path"]),
+            stem=row.get("stem") or stem,
+            kind=row.get("kind") or kind,
+            instrument=row.get("instrument") or "",
+            pitch=int(pitch) if pitch else None,
+            collection=row.get("attribution_id") or Path(row["path"]).parts[0],
+            licensed=row.get("set") or licensed,
+            seconds=float(row.get("seconds") or 0),
+        )
+        if clip.licensed == licensed:
+            clips.append(clip)
+    return clips
+
+
+def decode(path: str | os.PathLike[str]) -> Tensor:
+    """Read a recording at 44.1 kHz, with the channels that it has: (channel, time)."""
+    try:
+        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise InputError(f"{path}: cannot be decoded: {error}") from error
+    x = torch.from_numpy(samples).T.contiguous()
+    return x if rate == RATE else _resampler(rate)(x)
+
+
+@functools.cache
+def _resampler(rate: int) -> torchaudio.transforms.Resample:
+    return torchaudio.transforms.Resample(rate, RATE, lowpass_filter_width=16)

@@ -1,0 +1,167 @@
+"""Drum tracks: played or programmed patterns on kits put together from one-shots."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from separate.training import augment as fx
+from separate.training.instruments import Shot, play
+from separate.training.library import Library
+from separate.training.midi import Note, read_midi
+
+__all__ = ["make_drums"]
+
+RATE = fx.RATE
+
+# General MIDI drums -> what to strike, in order of preference
+_ROLES: dict[int, tuple[str, ...]] = (
+    dict.fromkeys((35, 36), ("kick",))
+    | dict.fromkeys((38, 40), ("snare",))
+    | {37: ("snare-sidestick", "rim", "snare"), 39: ("clap", "snare")}
+    | dict.fromkeys((41, 43, 45, 47, 48, 50, 58), ("tom",))
+    | dict.fromkeys((26, 46), ("hihat-open", "hihat-half-open"))
+    | dict.fromkeys((22, 42), ("hihat-closed",))
+    | {44: ("hihat-pedal", "hihat-closed")}
+    | dict.fromkeys((49, 52, 55, 57), ("crash",))
+    | dict.fromkeys((51, 53, 59), ("ride", "hihat-closed"))
+)
+
+
+def make_drums(library: Library, rng: np.random.Generator, beat: float, offset: float, seconds: float) -> Tensor:
+    """Make the drum track of a song whose bars begin `offset` seconds in: (2, time)."""
+    hits = _programmed(rng, beat) if rng.random() < 0.4 else _played(library, rng, beat)
+    kit = _Kit(library, rng)
+    buses = {name: torch.zeros(2, int(seconds * RATE)) for name in ("kick", "snare", "tom", "metal")}
+    length = max(4 * beat, np.ceil(max(n.start for n in hits) / (4 * beat)) * 4 * beat)
+    start, swing = offset - 4 * beat, rng.uniform(0, 0.006)
+    while start < seconds:
+        quiet = rng.random() < 0.07  # a break
+        for n in hits:
+            if not quiet or n.pitch in (42, 44, 46):
+                kit.strike(buses, n, start + n.start + rng.normal(0, swing))
+        start += length
+    percussion = _percussion(library, rng, beat, offset, seconds)
+    drums = torch.zeros(2, int(seconds * RATE))
+    for bus, db in zip(buses.values(), rng.normal(0, 2, 4), strict=True):
+        drums += fx.sometimes_room(bus, rng) * float(10 ** (db / 20))
+    drums = fx.level(fx.random_equaliser(drums, rng, 2.5)) + percussion
+    if rng.random() < 0.6:
+        drums = fx.level(fx.compress(drums, rng.uniform(-24, -14), rng.uniform(2, 8)))
+    if rng.random() < 0.3:
+        drums = fx.drive(drums, rng.uniform(1, 6))
+    return fx.level(drums)
+
+
+class _Kit:
+    """One drum kit: for every role the hits of one collection, tuned, placed and damped as drawn."""
+
+    def __init__(self, library: Library, rng: np.random.Generator) -> None:
+        self.library, self.rng = library, rng
+        kits = sorted(library.drums["kick"])
+        weights = np.array([4.0 if kit in ("muldjord", "gogodze") else 2.0 if "-" not in kit else 1.0 for kit in kits])
+        self.kit = kits[rng.choice(len(kits), p=weights / weights.sum())]
+        self.mixed = rng.random() < 0.4
+        self.roles: dict[str, tuple[list[Shot], float, float, float]] = {}
+
+    def role(self, names: tuple[str, ...]) -> tuple[list[Shot], float, float, float]:
+        """Draw the hits of a role with their change of speed, gain and place; once."""
+        if names[0] not in self.roles:
+            rng = self.rng
+            name = next((n for n in names if self.kit in self.library.drums.get(n, {})), names[-1])
+            collections = self.library.drums[name]
+            keys = sorted(collections)
+            kit = self.kit if self.kit in collections and not self.mixed else keys[rng.integers(len(keys))]
+            hits = sorted(collections[kit], key=lambda shot: shot.loudness)
+            if kit not in ("muldjord", "gogodze"):  # their hits are one drum at many strengths, others' are many drums
+                hits = [hits[i] for i in rng.integers(len(hits), size=4 if name == "tom" else 1)]
+            gain = 10 ** (rng.normal(0, 2.5) / 20)
+            place = 0.0 if name in ("kick", "snare") else float(rng.uniform(-0.6, 0.6))
+            self.roles[names[0]] = hits, 2 ** (rng.normal(0, 2) / 12), gain, place
+        return self.roles[names[0]]
+
+    def strike(self, buses: dict[str, Tensor], note: Note, start: float) -> None:
+        names = _ROLES.get(note.pitch)
+        if not names:
+            return
+        hits, ratio, gain, place = self.role(names)
+        at = note.velocity * len(hits) + self.rng.uniform(-1, 1) - 0.5
+        shot = hits[int(min(len(hits) - 1, max(0, at)))]
+        if names[0] == "tom":
+            ratio *= 2 ** ((note.pitch - 45) / 24)
+        x = fx.speed(shot.audio, ratio) * (gain * note.velocity**1.5 / shot.loudness * _WEIGHT.get(names[0], 0.05))
+        if names[0] == "hihat-closed":
+            x = x[:, : RATE // 4] * torch.linspace(1, 0, min(RATE // 4, x.shape[1]))
+        bus = names[0] if names[0] in ("kick", "snare", "tom") else "metal"
+        play(buses[bus], fx.pan(x, place), start)
+
+
+# How loud the hits of a role are, beside each other
+_WEIGHT = {
+    "kick": 0.22,
+    "snare": 0.2,
+    "tom": 0.16,
+    "crash": 0.08,
+    "ride": 0.05,
+    "hihat-closed": 0.035,
+    "hihat-open": 0.05,
+}
+
+
+def _played(library: Library, rng: np.random.Generator, beat: float) -> list[Note]:
+    """Take a pattern that a drummer played, stretched so that its beat is ours."""
+    while True:
+        score = read_midi(library.grooves[rng.integers(len(library.grooves))])
+        notes = next(iter(score.tracks.values()), [])
+        if len(notes) > 16 and score.end > 6:
+            break
+    stretch = beat / score.beat
+    while stretch > 1.45:
+        stretch /= 2
+    while stretch < 0.7:
+        stretch *= 2
+    return [Note(n.start * stretch, n.length, n.pitch, 0.15 + 0.85 * n.velocity) for n in notes if n.start < 60]
+
+
+def _programmed(rng: np.random.Generator, beat: float) -> list[Note]:
+    """Draw a pattern of two bars on a grid of sixteenths, as a drum machine would have it."""
+    kick = np.full(32, 0.06)
+    kick[::4] = 1.0 if rng.random() < 0.5 else 0.25  # four on the floor, or not
+    kick[[0, 16]] = 1.0
+    kick[[6, 10, 22, 26]] += rng.uniform(0, 0.5)
+    snare = np.full(32, 0.02)
+    snare[4::8] = 0.97
+    if rng.random() < 0.2:
+        snare[4::8], snare[8::16] = 0.02, 0.97  # half time
+    step = int(rng.choice([1, 2, 2, 4]))
+    hat = np.full(32, 0.05)
+    hat[::step] = 0.93
+    open_ = np.zeros(32)
+    open_[2::4] = rng.choice([0.0, 0.0, 0.3, 0.9])
+    swing = rng.choice([0, 0, 0, 0.33]) * beat / 4
+    notes = []
+    backbeat = int(rng.choice([38, 38, 39]))
+    for pitch, odds, low in ((36, kick, 0.8), (backbeat, snare, 0.7), (42, hat, 0.35), (46, open_, 0.4)):
+        for i in np.flatnonzero(rng.random(32) < odds):
+            notes.append(Note(i * beat / 4 + swing * (i % 2), 0.1, pitch, float(rng.uniform(low, 1))))
+    if rng.random() < 0.5:
+        notes.append(Note(0.0, 0.1, 49, 0.8))
+    return notes
+
+
+def _percussion(library: Library, rng: np.random.Generator, beat: float, offset: float, seconds: float) -> Tensor:
+    """Shakers, tambourines, congas: none to two of them, each with a one-bar pattern of its own."""
+    out = torch.zeros(2, int(seconds * RATE))
+    names = sorted(library.percussion)
+    for name in rng.permutation(names)[: rng.choice([0, 0, 1, 2])]:
+        hits = library.percussion[name]
+        grid = rng.random(16) * np.tile([1.0, 0.55, 0.8, 0.55], 4)
+        place, gain = rng.uniform(-0.8, 0.8), 10 ** (rng.normal(-14, 4) / 20) * 0.3
+        same = hits[rng.integers(len(hits))]
+        for i in range(int((seconds - offset) / beat * 4)):
+            if grid[i % 16] > 0.5:
+                shot = hits[rng.integers(len(hits))] if rng.random() < 0.5 else same
+                x = shot.audio[:, :RATE].float() * (gain * grid[i % 16] / max(shot.loudness, 0.01))
+                play(out, fx.pan(x, place), offset + i * beat / 4)
+    return out

@@ -1,0 +1,40 @@
+"""What training minimises."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["mask_loss"]
+
+
+def mask_loss(masks: Tensor, targets: Tensor, weight: Tensor, merged: Tensor, pair: tuple[int, int]) -> Tensor:
+    """Measure the cross entropy between masks and every source's true share, where it matters.
+
+    r = target / Σ targets,   L = −Σ w · Σ targets · (r log m + (1 − r) log(1 − m)) / Σ w · Σ targets
+
+    It is least where a mask is the expected share, which is what serves a Wiener filter, and it keeps its gradient
+    where a mask is sure and wrong. Every mix counts the same. Items that are `merged` know the sources of `pair` only
+    as a sum, and are judged by the sum of their masks.
+
+    masks, targets (frame, item, source, band); weight (band); merged (item).
+    """
+    total = targets.sum(2)  # (frame, item, band)
+    shares = targets / total.clamp(min=1e-6).unsqueeze(2)
+    entropy = cross_entropy(masks, shares)
+    if bool(merged.any()):
+        first, second = pair
+        together = cross_entropy(masks[:, :, first] + masks[:, :, second], shares[:, :, first] + shares[:, :, second])
+        known = merged[:, None]
+        parts = enumerate(entropy.unbind(2))
+        entropy = torch.stack([torch.lerp(e, together / 2, known) if s in pair else e for s, e in parts], 2)
+    importance = total * weight  # (frame, item, band)
+    error = (entropy.sum(2) * importance).sum((0, 2))  # (item)
+    level = importance.sum((0, 2))
+    return (error / (level + 1e-2 * level.mean() + 1e-6)).mean()
+
+
+def cross_entropy(p: Tensor, share: Tensor) -> Tensor:
+    """Compute −r log p − (1 − r) log(1 − p), less its least value, that of p = r."""
+    p, r = p.clamp(1e-5, 1 - 1e-5), share.clamp(1e-5, 1 - 1e-5)
+    return r * (r.log() - p.log()) + (1 - r) * ((1 - r).log() - (1 - p).log())

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from separate.training.losses import cross_entropy, mask_loss
+
+PAIR = (2, 3)
+
+
+def case() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.rand(5, 3, 4, 7, generator=generator)
+    return targets / targets.sum(2, keepdim=True), targets
+
+
+def test_it_is_zero_at_the_truth_and_nowhere_less() -> None:
+    shares, targets = case()
+    weight, merged = torch.ones(7), torch.zeros(3)
+    assert float(mask_loss(shares, targets, weight, merged, PAIR)) == pytest.approx(0, abs=1e-6)
+    for change in (0.9, 1.1):
+        assert float(mask_loss(shares * change, targets, weight, merged, PAIR)) > 1e-3
+
+
+def test_the_expected_share_is_best() -> None:
+    p = torch.linspace(0.01, 0.99, 99)
+    shares = torch.tensor([[0.0], [0.3], [0.9]])
+    assert float(p[cross_entropy(p, shares).mean(0).argmin()]) == pytest.approx(0.4, abs=0.006)
+
+
+def test_every_mix_counts_the_same_however_loud() -> None:
+    shares, targets = case()
+    weight, merged = torch.rand(7) + 0.5, torch.zeros(3)
+    wrong = shares.roll(1, 2)
+    loud = targets * torch.tensor([1.0, 10.0, 0.3])[None, :, None, None]
+    one, other = (float(mask_loss(wrong, t, weight, merged, PAIR)) for t in (targets, loud))
+    assert other == pytest.approx(one, rel=0.05)
+
+
+def test_merged_items_are_judged_by_the_sum() -> None:
+    shares, targets = case()
+    weight = torch.ones(7)
+    together = targets.clone()
+    together[:, :, 3] += together[:, :, 2]
+    together[:, :, 2] = 0
+    merged = torch.ones(3)
+    assert float(mask_loss(shares, together, weight, merged, PAIR)) == pytest.approx(0, abs=1e-6)
+    assert float(mask_loss(shares, together, weight, torch.zeros(3), PAIR)) > 0.1
+
+
+def test_silence_costs_nothing_and_has_a_gradient() -> None:
+    masks = torch.full((5, 3, 4, 7), 0.5, requires_grad=True)
+    loss = mask_loss(masks, torch.zeros(5, 3, 4, 7), torch.ones(7), torch.zeros(3), PAIR)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert loss.item() == 0
+    assert masks.grad is not None
+    assert bool(masks.grad.isfinite().all())

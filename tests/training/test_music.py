@@ -1,0 +1,115 @@
+"""Instruments, drums, songs and singing: music from scores and samples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from separate.errors import InputError
+from separate.training.corpus import decode, read_manifest
+from separate.training.instruments import Instrument, Shot, play, synthesizer
+from separate.training.library import Library, build_library
+from separate.training.singing import Voices, make_vocals
+from separate.training.synth import make_song
+from tests.training.corpora import RATE, tone
+
+
+@pytest.fixture(scope="module")
+def library(corpus: Path) -> Library:
+    return build_library(read_manifest(corpus))
+
+
+def pitch_of(x: torch.Tensor) -> float:
+    spectrum = torch.fft.rfft(x.mean(0) * torch.hann_window(x.shape[1])).abs()
+    return 69 + 12 * float(np.log2(float(spectrum.argmax()) * RATE / x.shape[1] / 440))
+
+
+def test_manifest_leaves_out_what_is_not_licensed(corpus: Path) -> None:
+    clips = read_manifest(corpus)
+    assert clips
+    assert all("research" not in clip.path.parts for clip in clips)
+    assert [clip.path.name for clip in read_manifest(corpus, licensed="research")] == ["vocals.wav"]
+    with pytest.raises(InputError, match=r"manifest\.csv: cannot be read"):
+        read_manifest(corpus / "midi")
+
+
+def test_decode_says_what_it_cannot_read(corpus: Path, tmp_path: Path) -> None:
+    assert decode(corpus / "drums/kick.wav").shape == (1, int(0.2 * RATE))
+    (tmp_path / "a.wav").write_text("no sound")
+    with pytest.raises(InputError, match=r"a\.wav"):
+        decode(tmp_path / "a.wav")
+
+
+def test_library_sorts_the_corpus(library: Library) -> None:
+    assert set(library.drums) >= {"kick", "snare", "hihat-closed"}
+    assert set(library.percussion) == {"shaker"}
+    assert [(i.name, len(i.shots)) for i in library.basses + library.others] == [("guitar", 5), ("guitar", 5)]
+    assert [path.name for path in library.grooves + library.songs] == ["groove.mid", "song.mid"]
+    with pytest.raises(InputError, match="no drum hits"):
+        build_library([])
+
+
+@pytest.mark.parametrize("pitch", [57, 60, 66])
+def test_an_instrument_plays_any_pitch_for_any_time(pitch: int) -> None:
+    x = torch.from_numpy(tone(60, 2.0)).float()[None]
+    instrument = Instrument("bell", (Shot(x, 60, 0.1),))
+    note = instrument.note(pitch, 0.5, 0.8, np.random.default_rng(0))
+    assert note.shape[1] / RATE == pytest.approx(0.5 + 0.08, abs=0.001)
+    assert pitch_of(note) == pytest.approx(pitch, abs=0.4)
+    assert abs(float(note[0, -1])) < 1e-4  # it fades, it is not cut
+
+
+def test_harder_is_louder() -> None:
+    x = torch.from_numpy(tone(60, 1.0)).float()[None]
+    instrument = Instrument("bell", (Shot(x, 60, 0.1),))
+    soft, hard = (instrument.note(60, 0.5, v, np.random.default_rng(0)).square().mean() for v in (0.3, 0.9))
+    assert hard > 4 * soft
+
+
+def test_a_synthesizer_is_in_tune() -> None:
+    for seed in range(4):
+        instrument = synthesizer(np.random.default_rng(seed), 48, 72)
+        note = instrument.note(60, 1.0, 0.8, np.random.default_rng(0))
+        low = torch.fft.rfft(note.mean(0) * torch.hann_window(note.shape[1])).abs()
+        f = torch.arange(len(low)) * RATE / note.shape[1]
+        fundamental = float(f[(low * ((f > 200) & (f < 330))).argmax()])
+        assert fundamental == pytest.approx(261.6, rel=0.015)
+
+
+def test_play_cuts_at_the_end() -> None:
+    out = torch.zeros(2, 100)
+    play(out, torch.ones(1, 50), 80 / RATE)
+    play(out, torch.ones(1, 50), 1.0)  # beyond the end
+    assert out[:, :80].sum() == 0
+    assert out[:, 80:].sum() == 40
+
+
+def test_a_song_is_the_same_for_the_same_seed(library: Library) -> None:
+    first, again, other = (make_song(library, np.random.default_rng(seed), 6.0) for seed in (1, 1, 2))
+    assert set(first) == {"drums", "bass", "other"}
+    for stem, x in first.items():
+        assert x.shape == (2, 6 * RATE)
+        assert bool(x.isfinite().all())
+        assert torch.equal(x, again[stem])
+        assert not torch.equal(x, other[stem])
+        assert x.square().mean().sqrt() > 0.01, f"{stem} is silent"
+
+
+def test_bass_is_low(library: Library) -> None:
+    bass = make_song(library, np.random.default_rng(3), 6.0)["bass"]
+    power = torch.fft.rfft(bass.mean(0)).abs().square()
+    assert power[: 500 * 6].sum() > 0.7 * power.sum()
+
+
+def test_vocals_have_phrases_and_rests() -> None:
+    clip = torch.from_numpy(tone(69, 5.0)).float()[None]
+    voices = Voices([[clip], [clip * 0.5]], [0.7, 0.3])
+    first, again = (make_vocals(voices, np.random.default_rng(5), 20.0) for _ in range(2))
+    assert first.shape == (2, 20 * RATE)
+    assert torch.equal(first, again)
+    loudness = first.square().mean(0).unfold(0, RATE // 4, RATE // 4).mean(1).sqrt()
+    assert loudness.max() > 0.05
+    assert loudness.min() < 0.02
