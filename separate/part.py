@@ -72,7 +72,8 @@ class Part:
         first = self._scaled(self.first)
         for block in blocks:
             # No stem gets beyond what was read, but for the few samples that resampling there and back adds.
-            end = self._scaled(min(self.begin + self.read, self.begin + self.read if self.last is None else self.last))
+            known = self.begin + self.read
+            end = self._scaled(known if self.last is None else min(known, self.last))
             kept = block[..., max(0, first - at) : max(0, end - at)]
             at += block.shape[-1]
             if kept.shape[-1]:

@@ -207,9 +207,10 @@ def choose_chunking(model: Any, segment: float | None, overlap: float, shifts: i
         raise UsageError(f"overlap is a share from 0 to 0.95, not {overlap:g}")
     if shifts < 1 or batch < 1:
         raise UsageError(f"shifts and batch count from 1, not {shifts} and {batch}")
-    samples = round((model.segment if segment is None else segment) * model.sample_rate)
+    seconds = model.segment if segment is None else segment
+    samples = round(seconds * model.sample_rate)
     if samples < MINIMUM:
-        raise UsageError(f"a segment of {segment:g} s is too short: at least {MINIMUM / model.sample_rate:.2f} s")
+        raise UsageError(f"a segment of {seconds:g} s is too short: at least {MINIMUM / model.sample_rate:.2f} s")
     grid = min(GRID, 2 ** int(log2(samples / 16)))
     samples -= samples % grid
     context = min(round(model.context * model.sample_rate), samples // 4)

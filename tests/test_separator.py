@@ -243,6 +243,13 @@ def test_unknown_stems_and_parts(tiny: Path, song: Path) -> None:
             separator.separate(song, start=start, end=end)
 
 
+def test_a_model_whose_own_segment_is_too_short() -> None:
+    model = Identity()
+    model.segment = 0.01
+    with pytest.raises(UsageError, match=r"segment of 0\.01 s is too short"):
+        Separator(model, device="cpu")
+
+
 def test_a_model_object_has_its_own_settings() -> None:
     with pytest.raises(UsageError, match="settings of a checkpoint"):
         Separator(Identity(), wiener=2)

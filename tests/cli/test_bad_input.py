@@ -109,12 +109,6 @@ def test_short_and_silent_songs_are_songs(cli: Cli, tiny: Path, tmp_path: Path, 
     assert np.abs(total - samples).max() < 1e-6
 
 
-def unprivileged(command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run without root's right to read and write everything."""
-    drop = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False, **drop)  # type: ignore[call-overload, no-any-return]
-
-
 def test_no_permission_to_read(tiny: Path, song: Path, tmp_path: Path) -> None:
     """Shown on the reader itself, for nobody may not be allowed to import the package of whoever runs the tests."""
     if os.geteuid() == 0:
