@@ -5,8 +5,9 @@ far in time; a dilated grouped convolution refines its output; input, GRU and co
 
     magnitudes -> log(1 + m) -> conv -> block 1 -> block 2 -> block 3 -> conv -> magnitudes of all sources
 
-The net sees one audio channel at a time. Every variant of the paper's Tables 2 and 4 to 7 is a row of ABLATIONS.
-Inside, everything is (time, batch, width): there, folding time for a dilated GRU is a view.
+The net sees one audio channel at a time, and with `sides` also what that channel does not share with the others.
+Every variant of the paper's Tables 2 and 4 to 7 is a row of ABLATIONS. Inside, everything is (time, batch, width):
+there, folding time for a dilated GRU is a view.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from separate.dsp.stft import STFT
 from separate.models.layers import Bands
-from separate.models.spectral import check_post, separate_magnitudes
+from separate.models.spectral import check_post, stems_from
 
 __all__ = ["ABLATIONS", "D2GRU", "D2GRUConfig", "DilatedGRU"]
 
@@ -38,6 +39,7 @@ class D2GRUConfig:
     context: float = 1.0  # of which so many at either end are only surroundings
     bins: int = 0  # the net hears bins below this one; 0: all
     bands: int = 0  # and these averaged to so many bands, which its masks have too; 0: no averaging
+    sides: bool = False  # it hears, beside every channel, how far that is from the mean of all channels
     width: int = 2048
     layers: tuple[str, str] = ("gru", "conv")  # of a block: "gru", "conv", "pointwise" or "none"
     skip: str = "d2"  # "d2", "dense", "residual" or "none": see Block
@@ -237,39 +239,46 @@ class D2GRU(nn.Module):
         self.bins = config.bins or total
         self.stft = STFT(config.n_fft, config.hop)
         self.bands = Bands(total, self.bins, config.bands) if config.bands else None
-        self.input = Conv(config.bands or self.bins, config.width, 3)
+        self.input = Conv((config.bands or self.bins) * (1 + config.sides), config.width, 3)
         self.blocks = nn.ModuleList(Block(config, i) for i in range(len(config.gru_dilation)))
         self.output = Conv(config.width, len(config.sources) * (config.bands or total), 3)
 
     def forward(self, mix: Tensor) -> Tensor:
         """Separate: (batch, channel, time) -> (batch, source, channel, time)."""
-        return separate_magnitudes(mix, self.stft, self.songs, self.config.wiener, self.config.griffin_lim)
+        mixture = self.stft(mix)  # (batch, channel, bin, frame)
+        wiener, griffin_lim = self.config.wiener, self.config.griffin_lim
+        return stems_from(mixture, self.songs(mixture), self.stft, mix.shape[-1], wiener, griffin_lim)
 
     def songs(self, mixture: Tensor) -> Iterator[Tensor]:
         """Estimate magnitudes with all songs at once in the net, but one after the other in full size.
 
         (batch, channel, bin, frame) -> for each of the batch (source, channel, bin, frame).
         """
-        for y, m in zip(self.net(mixture), mixture, strict=True):
-            yield self.magnitudes(y, m)
+        for y, x in zip(self.net(mixture), mixture, strict=True):
+            yield self.magnitudes(y, x.abs())
 
     def estimate(self, mixture: Tensor) -> Tensor:
-        """Estimate every source's magnitudes.
+        """Estimate every source's magnitudes from the mixture's spectrogram.
 
         (batch, channel, bin, frame) -> (batch, source, channel, bin, frame).
         """
-        return self.magnitudes(self.net(mixture), mixture)
+        return self.magnitudes(self.net(mixture), mixture.abs())
 
     def net(self, mixture: Tensor) -> Tensor:
         """Run the layers: (batch, channel, bin, frame) -> (batch, source, channel, bin or band, frame)."""
-        m = mixture.flatten(0, 1)  # (batch · channel, bin, frame)
-        heard = self.bands.compress(m) if self.bands else m[:, : self.bins]
-        x = self.input(heard.log1p().permute(2, 0, 1))  # (frame, batch · channel, width)
+        heard = self.heard(mixture)  # (batch, channel, bin or band, frame)
+        if self.config.sides:
+            heard = torch.cat([heard, self.heard(mixture - mixture.mean(1, keepdim=True))], 2)
+        x = self.input(heard.flatten(0, 1).log1p().permute(2, 0, 1))  # (frame, batch · channel, width)
         active = self.config.active
         for block in self.blocks if active < 0 else self.blocks[:active]:
             x = block(x)
         y = self.output.linear(x).float().contiguous()  # (batch · channel, source · bin, frame)
         return y.view(*mixture.shape[:2], len(self.sources), -1, y.shape[-1]).transpose(1, 2)
+
+    def heard(self, x: Tensor) -> Tensor:
+        """Keep what the net hears of a spectrogram: (..., bin, frame) -> (..., bin or band, frame)."""
+        return self.bands.compress(x.abs()) if self.bands else x[..., : self.bins, :].abs()
 
     def magnitudes(self, y: Tensor, mixture: Tensor) -> Tensor:
         """Turn what the layers say, `y`, into magnitudes.

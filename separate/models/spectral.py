@@ -12,7 +12,7 @@ from separate.dsp.masks import apply_masks, ratio_mask
 from separate.dsp.stft import STFT
 from separate.dsp.wiener import share_residual, wiener
 
-__all__ = ["check_post", "separate_magnitudes"]
+__all__ = ["check_post", "separate_magnitudes", "stems_from"]
 
 Net = Callable[[Tensor], Iterable[Tensor]]
 
@@ -24,10 +24,19 @@ def separate_magnitudes(mix: Tensor, stft: STFT, net: Net, iterations: int, gl_i
     answers with (source, channel, bin, frame) for each song: best one at a time, as they are finished here one at a
     time, because the spectrograms of all sources of all songs at once would be the peak of the memory.
     """
-    length = mix.shape[-1]
     mixture = stft(mix)  # (batch, channel, bin, frame)
+    return stems_from(mixture, net(mixture.abs()), stft, mix.shape[-1], iterations, gl_iterations)
+
+
+def stems_from(
+    mixture: Tensor, magnitudes: Iterable[Tensor], stft: STFT, length: int, iterations: int, gl_iterations: int
+) -> Tensor:
+    """Turn the sources' magnitudes into stems of `length` samples, for nets that see the mixture with its phases.
+
+    mixture (batch, channel, bin, frame), magnitudes (source, channel, bin, frame) of each song -> as above.
+    """
     stems = []
-    for x, m in zip(mixture, net(mixture.abs()), strict=True):
+    for x, m in zip(mixture, magnitudes, strict=True):
         if gl_iterations:
             audible = m.masked_fill(x == 0, 0)  # a net may claim something of digital silence
             stems.append(griffin_lim(audible, x.expand_as(m), stft, length, gl_iterations))

@@ -18,7 +18,7 @@ __all__ = ["Mixing", "Recipe", "Schedule", "read_recipe"]
 class Mixing:
     """How songs are taken apart and put together again."""
 
-    batch: int = 16
+    batch: int = 16  # channels of songs: two of each
     frames: int = 128  # of a crop
     turns: int = 3  # batches made of what was drawn; all but the first shuffle the stems
     together: float = 0.8  # share of mixes of a first turn whose stems come from one song, at one place
@@ -30,6 +30,11 @@ class Mixing:
     varispeed: float = 0.3  # odds that a mix's stems are played faster or slower
     absent: float = 0.1  # odds that a stem is missing
     vocals: float = 1.0  # dB that vocals are louder than the others
+    swap: float = 0.5  # odds that a stem's channels are swapped
+    width: float = 0.3  # odds that a stem is made narrower or wider
+    panned: float = 0.3  # odds that a stem is louder on one side
+    pan: float = 2.0  # dB, standard deviation of that, either side
+    mono: float = 0.05  # odds that a mix has two channels alike
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,9 @@ class Schedule:
     ema: float = 0.999  # of the weights that are kept, a step
     save: float = 4.0  # minutes between two saves
     workers: int = 2  # threads, each with a share of the batch
+    agreement: float = 0.0  # weight of what the net says of a part of a mix against what it says of the whole
+    surroundings: int = 43  # frames by which that part reaches beyond the middle
+    agree_every: int = 2  # batches
     precision: str = "bfloat16"  # of the net's arithmetic; the weights are kept in float32
     seed: int = 0
 

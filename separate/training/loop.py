@@ -28,7 +28,7 @@ from separate.errors import SeparateError, UsageError
 from separate.models import build
 from separate.models.d2gru import D2GRU
 from separate.training.config import Recipe, Schedule, read_recipe
-from separate.training.losses import mask_loss
+from separate.training.losses import disagreement, mask_loss
 from separate.training.mixing import Batch, Mixer, prefetched
 from separate.training.pool import Pool
 
@@ -60,8 +60,13 @@ class Trainer:
         self.step, self.seconds, self.heard = 0, 0.0, 0.0  # steps, seconds of training, seconds of audio
 
     def start_from(self, path: str) -> None:
-        """Begin with the weights of the checkpoint at `path` instead of random ones."""
+        """Begin with the weights of the checkpoint at `path` instead of random ones.
+
+        If its net heard less than this one does, what is new counts nothing at first.
+        """
         weights = load(path).state_dict()
+        new, old = self.model.input.conv.weight.shape[1], weights["input.conv.weight"].shape[1]
+        weights["input.conv.weight"] = nn.functional.pad(weights["input.conv.weight"], (0, 0, 0, new - old))
         self.model.load_state_dict(weights)
         self.average.load_state_dict(weights)
 
@@ -83,7 +88,8 @@ class Trainer:
         """Mix what this model trains on."""
         model, recipe = self.model, self.recipe
         assert model.bands is not None
-        return Mixer(pool, recipe.mixing, model.sources, model.stft, model.bands, recipe.schedule.seed + self.step)
+        seed = recipe.schedule.seed + self.step
+        return Mixer(pool, recipe.mixing, model.sources, model.stft, model.bands, model.config.sides, seed)
 
     def masks(self, net: D2GRU, mixture: Tensor) -> Tensor:
         """Run the net on band magnitudes: (frame, item, band) -> (frame, item, source, band)."""
@@ -96,7 +102,24 @@ class Trainer:
     def loss(self, net: D2GRU, batch: Batch) -> Tensor:
         """Judge the masks of `net` on a batch."""
         pair = net.sources.index("bass"), net.sources.index("other")
-        return mask_loss(self.masks(net, batch.mixture), batch.targets, self.weight, batch.merged, pair)
+        masks, schedule = self.masks(net, batch.mixture), self.recipe.schedule
+        loss = mask_loss(masks, batch.targets, self.weight, batch.merged, pair)
+        if schedule.agreement and self.step % schedule.agree_every == 0:
+            return loss + schedule.agreement * self.disagreement(net, batch, masks)
+        return loss
+
+    def disagreement(self, net: D2GRU, batch: Batch, masks: Tensor) -> Tensor:
+        """Compare what `net` says of one half of the mixes, with surroundings, to what it said of the whole.
+
+        A net that forgets within these surroundings separates chunks as it does whole songs.
+        """
+        middle, around = len(batch.mixture) // 2, self.recipe.schedule.surroundings
+        energy = (batch.mixture[..., : len(self.weight)] * self.weight) ** 2
+        if self.step // self.recipe.schedule.agree_every % 2:
+            part = self.masks(net, batch.mixture[: middle + around])
+            return disagreement(masks[:middle], part[:middle], energy[:middle])
+        part = self.masks(net, batch.mixture[middle - around :])
+        return disagreement(masks[middle:], part[around:], energy[middle:])
 
     def gradients(self, net: D2GRU, batch: Batch) -> float:
         """Leave the gradients of a share of the batch in `net`; return its loss."""

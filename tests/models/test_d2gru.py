@@ -298,3 +298,18 @@ def test_bfloat16_changes_the_stems_little(changes: dict[str, Any]) -> None:
             low = model(mix)
     assert low.dtype == torch.float32
     assert float((low - stems).norm() / stems.norm()) < 0.05
+
+
+def test_sides_are_what_the_channels_do_not_share() -> None:
+    model = tiny(bins=20, bands=9, output="mask", sides=True)
+    plain = tiny(bins=20, bands=9, output="mask")
+    state = model.state_dict()
+    state["input.conv.weight"] = state["input.conv.weight"][:, :9]
+    plain.load_state_dict(state)
+    phases = torch.polar(spectrogram(), torch.rand(2, 2, 33, 11, generator=torch.Generator().manual_seed(2)) * 6)
+    alike = phases[:, :1].expand(-1, 2, -1, -1)
+    for mono in (phases[:, :1], alike):  # nothing at the sides: the rest of the net is all there is
+        assert torch.allclose(model.estimate(mono), plain.estimate(mono), atol=1e-5)
+    assert not torch.allclose(model.estimate(phases), plain.estimate(phases), atol=1e-3)
+    swapped = model.estimate(phases.flip(1)).flip(2)
+    assert torch.allclose(swapped, model.estimate(phases), atol=1e-5)

@@ -55,7 +55,9 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def batches(trainer: Trainer, pool: Path, count: int) -> list[Batch]:
     model = trainer.model
     assert model.bands is not None
-    return list(islice(Mixer(Pool(pool), TINY.mixing, model.sources, model.stft, model.bands, 0), count))
+    return list(
+        islice(Mixer(Pool(pool), TINY.mixing, model.sources, model.stft, model.bands, model.config.sides, 0), count)
+    )
 
 
 def test_it_learns_to_separate(pool: Path) -> None:
@@ -108,6 +110,36 @@ def test_workers_share_a_batch_without_changing_it(pool: Path) -> None:
         assert one.grad is not None
         assert other.grad is not None
         assert torch.allclose(one.grad, other.grad, rtol=0.05, atol=1e-4)
+
+
+@pytest.mark.parametrize("step", [0, 1])  # the first half, and the second
+def test_learning_to_agree_makes_chunks_and_songs_agree(pool: Path, step: int) -> None:
+    strict = dataclasses.replace(TINY.schedule, agreement=30.0, surroundings=4, agree_every=1)
+    trainer = Trainer(dataclasses.replace(TINY, schedule=strict))
+    trainer.step = step
+    data = batches(trainer, pool, 8)
+    trainer.prepare(data[:4])
+
+    def differs() -> float:
+        with torch.no_grad():
+            masks = trainer.masks(trainer.model, data[0].mixture)
+            return float(trainer.disagreement(trainer.model, data[0], masks))
+
+    before = differs()
+    for batch in data * 4:
+        trainer.learn(batch, 0.3)
+    trainer.step = step
+    assert differs() < 0.5 * before
+
+
+def test_a_net_that_hears_more_starts_from_one_that_heard_less(pool: Path, tmp_path: Path) -> None:
+    old = Trainer(TINY)
+    [batch] = batches(old, pool, 1)
+    old.save(tmp_path)
+    new = Trainer(dataclasses.replace(TINY, model={**TINY.model, "sides": True}))
+    new.start_from(str(tmp_path / "model.safetensors"))
+    wider = Batch(torch.cat([batch.mixture, torch.rand_like(batch.mixture)], 2), batch.targets, batch.merged)
+    assert new.loss(new.model, wider).item() == pytest.approx(old.loss(old.average, batch).item(), rel=1e-2)
 
 
 def test_another_model_is_not_resumed(tmp_path: Path) -> None:

@@ -17,7 +17,10 @@ from separate.training.mixing import Mixer, prefetched
 from separate.training.pool import Pool, add_song, main
 
 SOURCES = ("vocals", "drums", "bass", "other")
-PLAIN = Mixing(batch=4, frames=16, turns=2, gain=0, master=0, equaliser=0, absent=0, vocals=0, varispeed=0, together=1)
+PLAIN = Mixing(
+    batch=4, frames=16, turns=2, gain=0, master=0, equaliser=0, absent=0, vocals=0, varispeed=0, together=1,
+    swap=0, width=0, panned=0, mono=0,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +33,8 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
     return Pool(folder)
 
 
-def mixer(pool: Pool, mixing: Mixing, seed: int = 0) -> Mixer:
-    return Mixer(pool, mixing, SOURCES, STFT(1024, 256), Bands(513, 400, 64), seed)
+def mixer(pool: Pool, mixing: Mixing, sides: bool = False, seed: int = 0) -> Mixer:
+    return Mixer(pool, mixing, SOURCES, STFT(1024, 256), Bands(513, 400, 64), sides, seed)
 
 
 def test_shapes_and_repeatability(pool: Pool) -> None:
@@ -72,6 +75,28 @@ def test_shuffling_deals_the_same_stems_out_anew(pool: Pool) -> None:
     assert not torch.equal(first.mixture, second.mixture)
 
 
+def test_what_is_at_the_sides(pool: Pool) -> None:
+    batch = next(iter(mixer(pool, PLAIN, sides=True)))
+    assert batch.mixture.shape == (16, 4, 128)
+    # Independent channels of noise: half of their power is in what they share, half in what they do not.
+    heard, aside = (x.square().mean((0, 2)) for x in (batch.mixture[..., :64], batch.mixture[..., 64:]))
+    assert torch.allclose(batch.mixture[:, ::2, 64:], batch.mixture[:, 1::2, 64:])  # the same seen from both channels
+    assert torch.allclose(aside / heard, torch.full((4,), 0.5), atol=0.1)
+    mono = next(iter(mixer(pool, dataclasses.replace(PLAIN, mono=1), sides=True)))
+    assert float(mono.mixture[..., 64:].max()) < 1e-3 * float(mono.mixture[..., :64].mean())
+
+
+def test_places_between_left_and_right(pool: Pool) -> None:
+    panned = next(iter(mixer(pool, dataclasses.replace(PLAIN, panned=1, pan=6, turns=1))))
+    left, right = panned.targets[:, ::2].mean((0, 3)), panned.targets[:, 1::2].mean((0, 3))  # (song, source)
+    assert float((left / right).log2().abs().max()) > 0.5
+    wide = next(iter(mixer(pool, dataclasses.replace(PLAIN, width=1, batch=32), sides=True)))
+    shares = wide.mixture[..., 64:].mean((0, 2)) / wide.mixture[..., :64].mean((0, 2))  # of items
+    plain = next(iter(mixer(pool, dataclasses.replace(PLAIN, batch=32), sides=True)))
+    usual = plain.mixture[..., 64:].mean((0, 2)) / plain.mixture[..., :64].mean((0, 2))
+    assert float(shares.std()) > 3 * float(usual.std())  # some narrower, some wider
+
+
 def test_a_song_without_bass_is_marked(tmp_path: Path) -> None:
     x = 0.1 * torch.randn(2, 44100)
     add_song(tmp_path / "songs" / "a", {"vocals": x, "drums": x, "other": x})
@@ -90,7 +115,7 @@ def test_an_error_in_the_thread_arrives(pool: Pool) -> None:
         def __iter__(self) -> Iterator[object]:  # type: ignore[override]
             raise OSError("the disk is gone")
 
-    broken = Broken(pool, PLAIN, SOURCES, STFT(1024, 256), Bands(513, 400, 64), 0)
+    broken = Broken(pool, PLAIN, SOURCES, STFT(1024, 256), Bands(513, 400, 64), False, 0)
     with closing(prefetched(broken)) as batches, pytest.raises(OSError, match="the disk is gone"):
         next(batches)
 
