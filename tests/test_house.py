@@ -19,10 +19,10 @@ FILES = sorted(ROOT.rglob("*.py"))
 ROWS = """
 errors
 dsp audio stream player device
-models metrics part
+models metrics part datasets
 checkpoints
 separator training
-batch
+batch evaluation
 cli
 __init__ __main__
 """

@@ -116,19 +116,22 @@ _SHORT_NAMES = {"mov,mp4,m4a,3gp,3g2,mj2": "m4a", "matroska,webm": "mkv", "mpegt
 
 
 class Ffmpeg:
-    """The first audio stream of a file as FFmpeg's libraries read it, from the beginning every time."""
+    """A sound stream of a file as FFmpeg's libraries read it, from the beginning every time; counted from 0 on."""
 
-    def __init__(self, file: BinaryIO, song: str) -> None:
+    def __init__(self, file: BinaryIO, song: str, stream: int = 0) -> None:
         try:
             import av
         except (ImportError, OSError) as error:
             raise DependencyError(f"{song}: PyAV, which reads such files, does not load: pip install av") from error
-        self._file = file
+        self._file, self._stream = file, stream
         try:
             with self._container() as container:
-                if not container.streams.audio:
+                streams = container.streams.audio
+                if not streams:
                     raise InputError(f"{song}: has no sound in it")
-                known: Any = container.streams.audio[0].codec_context
+                if stream >= len(streams):
+                    raise InputError(f"{song}: has no sound stream {stream}, only {len(streams)}, counted from 0")
+                known: Any = streams[stream].codec_context
                 if known is None or not known.format:
                     raise InputError(f"{song}: its sound is protected, or in a codec that FFmpeg does not have")
                 self._describe(container)
@@ -146,7 +149,7 @@ class Ffmpeg:
         return av.open(self._file, mode="r", options={"format_whitelist": _DEMUXERS})
 
     def _describe(self, container: InputContainer) -> None:
-        codec = container.streams.audio[0].codec_context
+        codec = container.streams.audio[self._stream].codec_context
         samples = codec.format.name.removesuffix("p")
         lossless = codec.codec.lossless  # WavPack, which knows both kinds, counts as lossless
         self.rate, self.channels = codec.rate, codec.channels
@@ -160,7 +163,7 @@ class Ffmpeg:
         self.tolerance = self.rate // 2  # stated lengths are rounded, some to a frame and some to milliseconds
 
     def _stated_frames(self, container: InputContainer) -> int | None:
-        stream = container.streams.audio[0]
+        stream = container.streams.audio[self._stream]
         stated = round(stream.duration * stream.time_base * self.rate) if stream.duration and stream.time_base else None
         if self.container == "mp3":
             counted = mp3_frames(self._file)  # FFmpeg disagrees where files were joined, and then it guesses
@@ -209,7 +212,7 @@ class Ffmpeg:
         last: AudioFrame | None = None  # held back until it is known to be the last
         try:
             with self._container() as container:
-                stream = container.streams.audio[0]
+                stream = container.streams.audio[self._stream]
                 for packet in container.demux(stream):
                     for frame in self._decoded(packet):
                         if (frame.sample_rate, frame.layout.nb_channels) != (self.rate, self.channels):

@@ -54,13 +54,16 @@ class AudioReader:
     """A song, open for reading; a context manager.
 
     `source` is a path, `-` for standard input, or a binary stream; streams are copied to an anonymous temporary file
-    first, because most formats are read from both ends. `name` is what messages call the song.
+    first, because most formats are read from both ends. `name` is what messages call the song. `stream` is the sound
+    stream to read of a container that has several, counted from 0 on.
 
     `frames` is exact for what libsndfile reads, what the file states for the rest (where M4A may be a few samples off),
     and None where nothing but decoding can tell. `bits` is the source's bit depth, 16 for lossy formats.
     """
 
-    def __init__(self, source: str | os.PathLike[str] | BinaryIO, name: str | None = None) -> None:
+    def __init__(
+        self, source: str | os.PathLike[str] | BinaryIO, name: str | None = None, stream: int | None = None
+    ) -> None:
         if isinstance(source, str | os.PathLike):
             self.name = name or os.fspath(source)
         else:
@@ -68,7 +71,9 @@ class AudioReader:
         self._song = shown(self.name)
         self._file = _open(source, self._song)
         try:
-            self._decoder = _decoder(self._file, self._song)
+            self._decoder = (
+                _decoder(self._file, self._song) if stream is None else Ffmpeg(self._file, self._song, stream)
+            )
         except BaseException:
             self._file.close()
             raise

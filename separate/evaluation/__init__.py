@@ -1,0 +1,1 @@
+"""How well songs are separated: oracles and baselines, runs over data sets, results, reports."""
