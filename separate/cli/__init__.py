@@ -9,15 +9,20 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from separate.cli.convert import convert_command
+from separate.cli.evaluate import evaluate_command
 from separate.cli.models import models_app
 from separate.cli.run import run_command
 from separate.cli.text import one_line
+from separate.cli.train import train_command
 from separate.errors import SeparateError
 
 __all__ = ["app", "main"]
 
 DEFAULT = "separate-songs"  # how the default command is called inside; nobody types it
-EPILOG = """Other commands: [bold]separate models[/bold], [bold]separate models show NAME[/bold].
+EPILOG = """Other commands: [bold]separate models[/bold], [bold]separate models show NAME[/bold], \
+[bold]separate evaluate[/bold], [bold]separate train[/bold], \
+[bold]separate convert[/bold].
 
 Exit codes: 0 all done, 1 a song or its stems failed, 2 wrong usage, 3 checkpoint trouble, 130 interrupted."""
 GROUP_OPTIONS = ("--install-completion", "--show-completion")
@@ -39,12 +44,8 @@ class Commands(TyperGroup):
         return super().shell_complete(ctx, incomplete) + self.commands[DEFAULT].shell_complete(ctx, incomplete)
 
 
-class Default(TyperCommand):
-    """The command that has no name."""
-
-    def get_usage(self, ctx: Any) -> str:
-        """Show how it is really called."""
-        return "Usage: separate INPUT... [OPTIONS]"
+class Command(TyperCommand):
+    """A command that may take long."""
 
     def invoke(self, ctx: Any) -> Any:
         """Leave at once when the user says so, or when whoever reads our output has gone."""
@@ -58,9 +59,20 @@ class Default(TyperCommand):
             os._exit(141)  # what shells report for it
 
 
+class Default(Command):
+    """The command that has no name."""
+
+    def get_usage(self, ctx: Any) -> str:
+        """Show how it is really called."""
+        return "Usage: separate INPUT... [OPTIONS]"
+
+
 app = typer.Typer(cls=Commands, rich_markup_mode="rich", pretty_exceptions_enable=False)
 app.command(DEFAULT, cls=Default, hidden=True, epilog=EPILOG)(run_command)
+app.command("evaluate", cls=Command, context_settings={"allow_extra_args": True})(evaluate_command)
 app.add_typer(models_app, name="models")
+app.command("train")(train_command)
+app.command("convert")(convert_command)
 
 
 def main() -> None:

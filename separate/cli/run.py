@@ -79,6 +79,14 @@ def seconds(text: str) -> float:
     return float(sum(n * 60**i for i, n in enumerate(reversed(numbers))))
 
 
+def part(start: str, end: str | None) -> tuple[float, float | None]:
+    """Read --start and --end."""
+    first, last = seconds(start), None if end is None else seconds(end)
+    if last is not None and last <= first:
+        raise UsageError(f"--end {end} must come after --start {start}")
+    return first, last
+
+
 def complete_model(incomplete: str) -> list[str]:
     """Offer the names of the registry."""
     from separate.checkpoints.registry import registry
@@ -100,6 +108,18 @@ def option(panel: str, help: str, *names: str, **more: Any) -> Any:
     return typer.Option(*names, help=help, rich_help_panel=panel, **more)
 
 
+# Options that other commands have, too.
+Device = Annotated[str, option(SPEED, "auto, cpu, cuda, cuda:N or mps.")]
+Inner = Annotated[Precision, option(SPEED, "Of the model's inner layers.")]
+Segment = Annotated[float | None, option(SPEED, "Of a chunk.", metavar="SECONDS", show_default="the model's")]
+Overlap = Annotated[float, option(SPEED, "Of a chunk and the next, 0 to 0.95.", metavar="SHARE")]
+Shifts = Annotated[int, option(SPEED, "Average over chunks placed in N ways.", metavar="N")]
+Batch = Annotated[int | None, option(SPEED, "Chunks at once.", metavar="N", show_default="by device")]
+Wiener = Annotated[int | None, option(SPEED, WIENER_HELP, metavar="N", show_default="the model's")]
+GriffinLim = Annotated[int | None, option(SPEED, GRIFFIN_HELP, metavar="N", show_default="the model's")]
+Quiet = Annotated[bool, option(TALK, "Say nothing but errors.", "--quiet", "-q")]
+
+
 def run_command(
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Songs, folders of songs, or - for stdin.")],
     model: Annotated[str, option(MODEL, MODEL_HELP, "--model", "-m", autocompletion=complete_model)] = "d2-gru",
@@ -118,17 +138,15 @@ def run_command(
     clip: Annotated[Clip, option(OUTPUT, CLIP_HELP)] = Clip.rescale,
     force: Annotated[bool, option(OUTPUT, "Overwrite stems that exist.", "--force")] = False,
     skip_existing: Annotated[bool, option(OUTPUT, "Leave stems that exist.", "--skip-existing")] = False,
-    device: Annotated[str, option(SPEED, "auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    precision: Annotated[Precision, option(SPEED, "Of the model's inner layers.")] = Precision.auto,
-    segment: Annotated[
-        float | None, option(SPEED, "Of a chunk.", metavar="SECONDS", show_default="the model's")
-    ] = None,
-    overlap: Annotated[float, option(SPEED, "Of a chunk and the next, 0 to 0.95.", metavar="SHARE")] = 0.1,
-    shifts: Annotated[int, option(SPEED, "Average over chunks placed in N ways.", metavar="N")] = 1,
-    batch: Annotated[int | None, option(SPEED, "Chunks at once.", metavar="N", show_default="by device")] = None,
-    wiener: Annotated[int | None, option(SPEED, WIENER_HELP, metavar="N", show_default="the model's")] = None,
-    griffin_lim: Annotated[int | None, option(SPEED, GRIFFIN_HELP, metavar="N", show_default="the model's")] = None,
-    quiet: Annotated[bool, option(TALK, "Say nothing but errors.", "--quiet", "-q")] = False,
+    device: Device = "auto",
+    precision: Inner = Precision.auto,
+    segment: Segment = None,
+    overlap: Overlap = 0.1,
+    shifts: Shifts = 1,
+    batch: Batch = None,
+    wiener: Wiener = None,
+    griffin_lim: GriffinLim = None,
+    quiet: Quiet = False,
     json_: Annotated[bool, option(TALK, "One JSON object a song on stdout.", "--json")] = False,
     version: Annotated[bool, option(TALK, "Print it.", "--version", is_eager=True, callback=show_version)] = False,
 ) -> int:
@@ -136,9 +154,7 @@ def run_command(
 
     Stems are as long as the song, with its rate, channels, bit depth and tags, and together they sum to it.
     """
-    first, last = seconds(start), None if end is None else seconds(end)
-    if last is not None and last <= first:
-        raise UsageError(f"--end {end} must come after --start {start}")
+    first, last = part(start, end)
     if force and skip_existing:
         raise UsageError("--force overwrites and --skip-existing leaves what is there: choose one")
     depth = bits.value if bits else None
