@@ -30,7 +30,15 @@ def choose_device(name: str) -> torch.device:
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     """Turn "auto", "float32", "bfloat16" or "float16" into the precision of a model's inner layers."""
     if name == "auto":
-        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+        return torch.bfloat16 if multiplies_bfloat16(device) else torch.float32
     if name not in PRECISIONS:
         raise UsageError(f"unknown precision {name!r}: choose auto, {', '.join(PRECISIONS)}")
     return PRECISIONS[name]
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Tell whether a device has instructions for products in bfloat16; without them it is slower than float32."""
+    if device.type == "cpu":
+        known = torch.cpu.get_capabilities()
+        return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+    return device.type == "cuda" and torch.cuda.is_bf16_supported()

@@ -29,7 +29,7 @@ __all__ = ["ArraySong", "Separator", "Stems", "separate"]
 Array = NDArray[np.float32]
 Stems = dict[str, Array]  # each (channel, time)
 
-GRID = 8192  # samples: a multiple of the hop of every spectrogram, times the dilations of a GRU
+GRID = 8192  # samples: where chunks start of a model that does not say: a multiple of the usual hop and of dilations
 BATCH = {"cpu": 4, "cuda": 8}  # chunks at once: enough to fill the matrix units, little enough to fit
 
 
@@ -211,7 +211,9 @@ def choose_chunking(model: Any, segment: float | None, overlap: float, shifts: i
     samples = round(seconds * model.sample_rate)
     if samples < MINIMUM:
         raise UsageError(f"a segment of {seconds:g} s is too short: at least {MINIMUM / model.sample_rate:.2f} s")
-    grid = min(GRID, 2 ** int(log2(samples / 16)))
+    grid = getattr(model, "grid", GRID)
+    if grid > samples / 16:
+        grid = 2 ** int(log2(samples / 16))
     samples -= samples % grid
     context = min(round(model.context * model.sample_rate), samples // 4)
     return Chunking(samples, -(-context // grid) * grid, overlap, shifts, batch, grid)

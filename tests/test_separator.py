@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ import separate as package
 from separate import ArraySong, InputError, Separator, UnknownStem, UsageError
 from separate.device import choose_device, choose_dtype
 from separate.errors import DeviceUnavailable
+from separate.separator import choose_chunking
 from separate.stream import MINIMUM
 from tests.conftest import music
 
@@ -229,7 +231,20 @@ def test_a_gpu_gives_what_the_cpu_gives(tiny: Path) -> None:
 
 def test_precision_by_name() -> None:
     assert choose_dtype("float16", torch.device("cpu")) is torch.float16
-    assert choose_dtype("auto", torch.device("cpu")) is torch.float32
+    known = torch.cpu.get_capabilities()
+    fast = known.get("avx512_bf16") or known.get("amx_bf16")
+    assert choose_dtype("auto", torch.device("cpu")) is (torch.bfloat16 if fast else torch.float32)
+
+
+def test_chunks_start_where_the_model_wants_them() -> None:
+    model = SimpleNamespace(sample_rate=44100, segment=10.0, context=0.7, grid=5632)
+    for overlap in (0, 0.1, 0.37):
+        chunking = choose_chunking(model, None, overlap, 1, 1)
+        assert [length % 5632 for length in (chunking.segment, chunking.context, chunking.hop)] == [0, 0, 0]
+    del model.grid
+    assert choose_chunking(model, None, 0.1, 1, 1).hop % 8192 == 0
+    short = choose_chunking(model, 0.2, 0.1, 1, 1)  # there the grid has to be finer
+    assert 0.15 * 44100 < short.segment <= 0.2 * 44100
 
 
 def test_unknown_stems_and_parts(tiny: Path, song: Path) -> None:

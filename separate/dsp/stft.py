@@ -9,7 +9,7 @@ __all__ = ["STFT"]
 
 
 class STFT(nn.Module):
-    r"""Short-time Fourier transform with a periodic Hann window, centred frames and reflected edges.
+    r"""Short-time Fourier transform with a periodic Hann window, or a power of it, centred frames and reflected edges.
 
     .. math:: X[k, m] = \sum_{n=0}^{N-1} w[n] \, x[m H + n - N/2] \, e^{-2 \pi i k n / N}
 
@@ -27,6 +27,7 @@ class STFT(nn.Module):
         n_fft: samples in a frame, an even number.
         hop: samples from one frame to the next, at most `n_fft // 4`. Wider hops leave the last samples of some
             lengths where every window is almost zero, and they could not be recovered.
+        power: the exponent of the window; 0.5 gives the square root of the Hann window.
 
     >>> stft = STFT(n_fft=1024, hop=256)
     >>> audio = torch.randn(2, 44100)
@@ -39,7 +40,7 @@ class STFT(nn.Module):
 
     window: Tensor
 
-    def __init__(self, n_fft: int = 4096, hop: int = 1024) -> None:
+    def __init__(self, n_fft: int = 4096, hop: int = 1024, power: float = 1.0) -> None:
         super().__init__()
         if n_fft < 4 or n_fft % 2:
             raise ValueError(f"n_fft must be even and at least 4, not {n_fft}")
@@ -47,7 +48,8 @@ class STFT(nn.Module):
             raise ValueError(f"hop must lie between 1 and n_fft // 4 = {n_fft // 4}, not {hop}")
         self.n_fft = n_fft
         self.hop = hop
-        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
+        self.power = power
+        self.register_buffer("window", torch.hann_window(n_fft) ** power, persistent=False)
 
     def frames(self, length: int) -> int:
         """Count the frames of a signal of `length` samples."""
@@ -84,7 +86,7 @@ class STFT(nn.Module):
         """Give the window in the precision of `like`, also when the module has been cast to another one."""
         if self.window.dtype == like.dtype:
             return self.window
-        return torch.hann_window(self.n_fft, dtype=like.dtype, device=like.device)
+        return torch.hann_window(self.n_fft, dtype=like.dtype, device=like.device) ** self.power
 
 
 def _reflect(audio: Tensor, padding: int) -> Tensor:

@@ -9,6 +9,10 @@ its stems (batch, source, channel, time). Besides, it says
     context       seconds at either end of a chunk that only serve as surroundings
     sums          whether its stems add up to the mixture
 
+and, if the usual 8192 does not suit it,
+
+    grid          samples: a chunk that starts at a multiple of it is cut as the whole song would be
+
 Nothing else is asked of it: no caller looks at its type.
 """
 
@@ -29,6 +33,16 @@ __all__ = ["MODELS", "Model", "build", "check_config"]
 # architecture -> "module:model class:config class"
 MODELS = {
     "d2-gru": "separate.models.d2gru:D2GRU:D2GRUConfig",
+    "open-unmix": "separate.models.open_unmix:OpenUnmix:OpenUnmixConfig",
+    "spleeter": "separate.models.spleeter:Spleeter:SpleeterConfig",
+    "blstm": "separate.models.blstm:BLSTM:BLSTMConfig",
+    "mad": "separate.models.mad:MaD:MaDConfig",
+    "demucs": "separate.models.demucs:Demucs:DemucsConfig",
+    "wave-u-net": "separate.models.wave_unet:WaveUNet:WaveUNetConfig",
+    "cws-mdensenet": "separate.models.densenet:MDenseNetModel:MDenseNetConfig",
+    "cws-mmdensenet": "separate.models.densenet:MMDenseNetModel:MMDenseNetConfig",
+    "cws-unet": "separate.models.unet:UNetModel:UNetConfig",
+    "mmdenselstm": "separate.models.mmdenselstm:MMDenseLSTM:MMDenseLSTMConfig",
 }
 
 

@@ -3,15 +3,48 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-__all__ = ["Bands", "fold_weight_norm", "weight_norm_"]
+__all__ = ["Bands", "check_frames", "check_names", "fold_weight_norm", "songs_of", "weight_norm_"]
 
 _G, _V = "parametrizations.weight.original0", "parametrizations.weight.original1"
+
+
+def check_frames(sample_rate: int, n_fft: int, hop: int, segment: float, context: float) -> None:
+    """Refuse settings of a spectrogram and of a chunk that cannot be."""
+    if sample_rate < 1:
+        raise ValueError(f"sample_rate must be at least 1, got {sample_rate}")
+    if n_fft < 4 or n_fft % 2 or not 1 <= hop <= n_fft // 4:
+        raise ValueError(f"n_fft = {n_fft} must be even, and hop = {hop} from 1 to a quarter of it")
+    if not 0 <= 2 * context < segment:
+        raise ValueError(f"a context of {context} s at either end leaves nothing of {segment} s")
+
+
+def check_names(sources: Sequence[str]) -> None:
+    """Refuse stems that an `nn.ModuleDict` of one net a stem cannot have."""
+    if not sources or len(set(sources)) < len(sources):
+        raise ValueError(f"sources must name at least one, and each once, got {', '.join(sources) or 'none'}")
+    taken = nn.ModuleDict()  # whose methods are names that its modules cannot have
+    for name in sources:
+        if not name or "." in name or hasattr(taken, name):
+            raise ValueError(f"a stem cannot be called {name!r}: choose another name")
+
+
+def songs_of(nets: Iterable[nn.Module], mixture: Tensor) -> Iterator[Tensor]:
+    """Ask one stereo net a source; yield the magnitudes of one song after the other, as they are finished one by one.
+
+    A mono song is heard on both channels, and the two answers are averaged.
+    (batch, channel, bin, frame) -> for each of the batch (source, channel, bin, frame).
+    """
+    stereo = mixture.expand(-1, 2, -1, -1)  # two channels stay as they are
+    by_source = [net(stereo) for net in nets]
+    for song in zip(*by_source, strict=True):
+        m = torch.stack(song)
+        yield m.mean(1, keepdim=True) if mixture.shape[1] == 1 else m
 
 
 def weight_norm_(model: nn.Module) -> None:

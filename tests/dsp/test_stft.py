@@ -91,6 +91,15 @@ def test_the_window_is_in_no_checkpoint() -> None:
     assert not STFT().state_dict()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_window_may_be_a_power_of_hann(dtype: torch.dtype) -> None:
+    audio = torch.randn(1000, dtype=dtype)
+    stft = STFT(n_fft=64, hop=16, power=0.5)
+    window = torch.hann_window(64, dtype=dtype).sqrt()
+    torch.testing.assert_close(stft(audio), torch.stft(audio, 64, 16, window=window, return_complex=True))
+    assert (stft.inverse(stft(audio), 1000) - audio).abs().max() < (1e-6 if dtype == torch.float32 else 1e-14)
+
+
 def test_gradients_flow_both_ways() -> None:
     audio = torch.randn(100, dtype=torch.float64, requires_grad=True)
     (gradient,) = torch.autograd.grad(SMALL.inverse(SMALL(audio), 100).square().sum(), audio)

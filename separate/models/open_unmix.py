@@ -1,0 +1,135 @@
+"""Open-Unmix (Stöter, Uhlich, Liutkus and Mitsufuji, JOSS 2019): one bidirectional LSTM a source, and a Wiener filter.
+
+    magnitudes below 16 kHz -> scale -> linear -> tanh -> LSTM -> linear -> linear -> scale -> mask on the magnitudes
+                                                  └──────────────┘
+
+A net for every source, none of which knows of the others. Each hears both channels of a stereo song at once, and says
+for every bin, also for those that it does not hear, by how much to multiply the mixture. Names of weights are those of
+the published files, behind "nets.vocals." and so on.
+
+Inside, everything is (batch, width, frame), as spectrograms are, and only the LSTM sees another order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from separate.dsp.stft import STFT
+from separate.models.layers import check_frames, check_names, songs_of
+from separate.models.spectral import check_post, separate_magnitudes
+
+__all__ = ["PRESETS", "OpenUnmix", "OpenUnmixConfig"]
+
+
+@dataclass(frozen=True)
+class OpenUnmixConfig:
+    """The published "umxhq", unless told otherwise."""
+
+    sources: tuple[str, ...] = ("vocals", "drums", "bass", "other")
+    sample_rate: int = 44100
+    n_fft: int = 4096
+    hop: int = 1024
+    segment: float = 30.0  # seconds of a chunk
+    context: float = 1.5  # of which so many at either end are only surroundings
+    bins: int = 1487  # it hears those below this one: 16 kHz; 0: all
+    hidden: int = 512  # width of all layers; each direction of an LSTM has half of it
+    layers: int = 3  # of the LSTM
+    bidirectional: bool = True  # False: the LSTM hears only the past, at full width
+    dropout: float = 0.4  # between the layers of the LSTM, in training
+    wiener: int = 1  # EM iterations; 0: ratio masks
+    griffin_lim: int = 0  # iterations; 0: the mixture's phase
+
+    def __post_init__(self) -> None:
+        check_names(self.sources)
+        check_frames(self.sample_rate, self.n_fft, self.hop, self.segment, self.context)
+        if self.hidden < 1 or self.layers < 1:
+            raise ValueError(f"hidden and layers must be at least 1, got {self.hidden} and {self.layers}")
+        if self.bidirectional and self.hidden % 2:
+            raise ValueError(f"a width of {self.hidden} does not split into two directions")
+        if not 0 <= self.bins <= self.n_fft // 2 + 1:
+            raise ValueError(f"bins = {self.bins} must fit {self.n_fft // 2 + 1} bins")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be a share from 0 to below 1, got {self.dropout}")
+        check_post(self.wiener, self.griffin_lim)
+
+
+# The published models: what each changes of OpenUnmixConfig.
+PRESETS: dict[str, dict[str, Any]] = {
+    "umx": {},  # trained on MUSDB18, whose songs end at 16 kHz
+    "umxhq": {},  # trained on MUSDB18-HQ
+    "umxl": {"hidden": 1024},
+}
+
+
+class Net(nn.Module):
+    """One source's net."""
+
+    def __init__(self, config: OpenUnmixConfig) -> None:
+        super().__init__()
+        total = config.n_fft // 2 + 1
+        self.bins, width = config.bins or total, config.hidden
+        self.input_mean = nn.Parameter(torch.zeros(self.bins))  # is added: what training found, with its sign turned
+        self.input_scale = nn.Parameter(torch.ones(self.bins))
+        self.fc1 = nn.Linear(2 * self.bins, width, bias=False)
+        self.bn1 = nn.BatchNorm1d(width)
+        self.lstm = nn.LSTM(
+            width,
+            width // 2 if config.bidirectional else width,
+            config.layers,
+            bidirectional=config.bidirectional,
+            dropout=config.dropout if config.layers > 1 else 0.0,
+        )
+        self.fc2 = nn.Linear(2 * width, width, bias=False)
+        self.bn2 = nn.BatchNorm1d(width)
+        self.fc3 = nn.Linear(width, 2 * total, bias=False)
+        self.bn3 = nn.BatchNorm1d(2 * total)
+        self.output_scale = nn.Parameter(torch.ones(total))
+        self.output_mean = nn.Parameter(torch.ones(total))
+
+    def forward(self, mixture: Tensor) -> Tensor:
+        """Estimate one source's magnitudes: (batch, 2, bin, frame) -> (batch, 2, bin, frame)."""
+        x = (mixture[:, :, : self.bins] + self.input_mean[:, None]) * self.input_scale[:, None]
+        x = self.bn1(self.fc1.weight @ x.flatten(1, 2)).tanh()  # (batch, width, frame)
+        y = self.lstm(x.permute(2, 0, 1))[0].permute(1, 2, 0)  # (batch, width, frame)
+        x = self.bn2(self.fc2.weight @ torch.cat([x, y], 1)).relu()  # (batch, width, frame)
+        y = self.bn3(self.fc3.weight @ x).to(mixture.dtype).unflatten(1, (2, -1))  # (batch, 2, bin, frame)
+        return torch.addcmul(self.output_mean[:, None], y, self.output_scale[:, None]).relu() * mixture
+
+
+class OpenUnmix(nn.Module):
+    """The whole model, from mixture to stems.
+
+    Its nets are stereo. A mono song is heard on both channels, and the two answers are averaged.
+    """
+
+    def __init__(self, config: OpenUnmixConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.sources, self.sample_rate = config.sources, config.sample_rate
+        self.segment, self.context = config.segment, config.context
+        self.sums = not config.griffin_lim
+        self.stft = STFT(config.n_fft, config.hop)
+        self.nets = nn.ModuleDict({source: Net(config) for source in config.sources})
+
+    def forward(self, mix: Tensor) -> Tensor:
+        """Separate: (batch, channel, time) -> (batch, source, channel, time)."""
+        return separate_magnitudes(mix, self.stft, self.songs, self.config.wiener, self.config.griffin_lim)
+
+    def songs(self, mixture: Tensor) -> Iterator[Tensor]:
+        """Yield the magnitudes of one song after the other.
+
+        (batch, channel, bin, frame) -> for each of the batch (source, channel, bin, frame).
+        """
+        return songs_of(self.nets.values(), mixture)
+
+    def estimate(self, mixture: Tensor) -> Tensor:
+        """Estimate every source's magnitudes.
+
+        (batch, channel, bin, frame) -> (batch, source, channel, bin, frame).
+        """
+        return torch.stack(list(self.songs(mixture)))
