@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event, Lock
 from typing import Any
@@ -22,6 +22,8 @@ from separate.evaluation.scoring import alike, merged, missing, score
 from separate.metrics.score import Scores
 
 __all__ = ["Outcome", "Plan", "evaluate", "made_with"]
+
+LOSSY = {".aac", ".m4a", ".mp3", ".mp4", ".oga", ".ogg", ".opus", ".webm", ".wma"}
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def earlier(track: Track, files: list[list[Any]], plan: Plan, made: Mapping[str,
 def measure(track: Track, system: System, plan: Plan) -> tuple[Outcome, Song, float]:
     """Read, separate and score a track. Returns the estimates and the seconds of a frame, too."""
     name = shown(track.name)
-    song = read_track(track, start=plan.start, end=plan.end)
+    song = rounded(track, read_track(track, start=plan.start, end=plan.end))
     estimates = system.estimate(track, song)
     song, estimates, notes = alike(name, song, estimates)
     ours, theirs = merged(song, plan.merge), merged(estimates, plan.merge)
@@ -135,6 +137,17 @@ def measure(track: Track, system: System, plan: Plan) -> tuple[Outcome, Song, fl
         more += missing(ours, theirs)
     notes = (*song.warnings, *estimates.warnings, *notes, *(f"{name}: {note}" for note in more))
     return Outcome(title(track.name), scores, notes), estimates, duration
+
+
+def rounded(track: Track, song: Song) -> Song:
+    """Round references from lossy files to 16 bits.
+
+    Their codecs leave bands without any sound. There the distortion filters of BSS Eval can be anything, and SIR and
+    SAR with them; the noise of 16 bits, 98 dB below full scale, is enough to tell.
+    """
+    if not any(file.path.suffix.lower() in LOSSY for files in track.stems.values() for file in files):
+        return song
+    return replace(song, stems={stem: (samples * 2**15).round() / 2**15 for stem, samples in song.stems.items()})
 
 
 def save(outcome: Outcome, estimates: Song, duration: float, plan: Plan, about: Mapping[str, Any]) -> None:

@@ -102,7 +102,8 @@ def comparisons(song: Song, estimates: Song) -> list[Pairs]:
     found: list[Pairs] = []
     if set(stems) - {"vocals"}:
         found.append({stem: (song.stems[stem], estimates.stems[stem]) for stem in stems})
-    ours, theirs = halves(song.stems, song.mixture), halves(estimates.stems, song.mixture, song.stems)
+    ours = halves(song.stems, song.mixture) or voiceless(song)
+    theirs = halves(estimates.stems, song.mixture, song.stems)
     if ours and theirs:
         found.append({stem: (ours[stem], theirs[stem]) for stem in ours})
     return found
@@ -122,6 +123,14 @@ def halves(stems: Mapping[str, Tensor], mixture: Tensor, wanted: Collection[str]
     else:
         rest = mixture - stems["vocals"]
     return {"vocals": stems["vocals"] if "vocals" in stems else mixture - rest, "accompaniment": rest}
+
+
+def voiceless(song: Song) -> dict[str, Tensor]:
+    """Take a song whose stems are all there, without vocals among them, for accompaniment; else empty."""
+    rest = song.mixture - sum(song.stems.values(), torch.zeros_like(song.mixture))
+    if rest.square().sum() > 1e-6 * song.mixture.square().sum():
+        return {}
+    return {"vocals": torch.zeros_like(song.mixture), "accompaniment": song.mixture}
 
 
 def compare(pairs: Pairs, rate: int, metric: str) -> dict[str, Tensor]:

@@ -12,11 +12,11 @@ import pytest
 import soundfile
 import torch
 
-from separate.datasets import Track, find_tracks
+from separate.datasets import Track, find_tracks, read_track
 from separate.errors import InputError, OutputExists
 from separate.evaluation.estimates import System, baseline, folder, model, oracle
 from separate.evaluation.results import load
-from separate.evaluation.run import Outcome, Plan, evaluate
+from separate.evaluation.run import Outcome, Plan, evaluate, rounded
 from tests.evaluation.songs import RATE, STEMS, data_set, spoilt, stems, write
 
 NAMES = ("One", "Two", "Three")
@@ -201,3 +201,16 @@ def test_a_file_that_goes_away(songs: Path) -> None:
     assert isinstance(outcomes["Two"].error, InputError)
     assert "drums.wav: cannot be read: No such file" in str(outcomes["Two"].error)
     assert outcomes["One"].scores
+
+
+def test_references_from_lossy_files_are_rounded(tmp_path: Path) -> None:
+    stem = 0.1 * np.random.default_rng(0).standard_normal((44100, 1)).astype(np.float32)
+    for suffix, grid in ((".wav", False), (".ogg", True)):
+        folder = tmp_path / suffix[1:]
+        folder.mkdir()
+        for name in ("vocals", "other"):
+            soundfile.write(folder / f"{name}{suffix}", stem, 44100, subtype="FLOAT" if suffix == ".wav" else "VORBIS")
+        (track,) = find_tracks(folder)
+        song = rounded(track, read_track(track))
+        steps = song.stems["vocals"] * 2**15
+        assert bool(torch.allclose(steps, steps.round(), atol=1e-6)) is grid

@@ -91,6 +91,19 @@ def test_an_instrumental_has_no_vocals() -> None:
     assert math.isfinite(scores["accompaniment"]["SDR"][0])
 
 
+def test_an_instrumental_is_all_accompaniment() -> None:
+    true, _ = pair(names=("drums", "other"))
+    whole = true["drums"] + true["other"]
+    halves = {"vocals": 0.1 * whole, "accompaniment": 0.9 * whole}
+    scores, _, notes = score(song(true), song(halves), "v4")
+    assert scores["accompaniment"]["SDR"] == pytest.approx([20] * 3, abs=0.01)
+    assert all(math.isnan(value) for value in scores["vocals"]["SDR"])
+    assert "vocals is silent in the references: it has no value" in notes
+    more = song(true, mixture=2 * torch.from_numpy(whole))  # there is more in it than its stems, and it may be vocals
+    with pytest.raises(InputError, match="nothing can be scored"):
+        score(more, song(halves), "v4")
+
+
 def test_nothing_but_silence_has_no_value() -> None:
     true, estimates = pair(1.0)
     scores, _, notes = score(song({name: 0 * stem for name, stem in true.items()}), song(estimates), "v4")
