@@ -18,7 +18,7 @@ from torch import Tensor
 from separate.audio.reader import AudioReader
 from separate.audio.resample import Resampler
 from separate.checkpoints.resolve import resolve
-from separate.checkpoints.weights import load
+from separate.checkpoints.weights import load, read_header
 from separate.device import choose_device, choose_dtype
 from separate.errors import InputError, UnknownStem, UsageError
 from separate.part import Part, Song, part_of, share_rest
@@ -96,7 +96,10 @@ class Separator:
         post = {"wiener": wiener, "griffin_lim": griffin_lim}
         if isinstance(model, str | os.PathLike):
             check_post(post)
-            model = load(resolve(model), **{name: value for name, value in post.items() if value is not None})
+            path = resolve(model)
+            if not_free(licence := read_header(path).licence):
+                say(f"{os.fspath(model)}: for research only, not for commercial use (licence: {licence})")
+            model = load(path, **{name: value for name, value in post.items() if value is not None})
         elif wiener is not None or griffin_lim is not None:
             raise UsageError("wiener and griffin_lim are settings of a checkpoint; set them in the model object itself")
         self.model = model.to(self.device) if isinstance(model, torch.nn.Module) else model
@@ -217,6 +220,11 @@ def choose_chunking(model: Any, segment: float | None, overlap: float, shifts: i
     samples -= samples % grid
     context = min(round(model.context * model.sample_rate), samples // 4)
     return Chunking(samples, -(-context // grid) * grid, overlap, shifts, batch, grid)
+
+
+def not_free(licence: str) -> bool:
+    """Tell whether a licence, by its SPDX name, keeps people from using a model as they like."""
+    return licence.startswith("LicenseRef-research") or "-NC" in licence
 
 
 def check_post(post: dict[str, int | None]) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 import separate as package
 from separate import ArraySong, InputError, Separator, UnknownStem, UsageError
+from separate.checkpoints.weights import load, save
 from separate.device import choose_device, choose_dtype
 from separate.errors import DeviceUnavailable
 from separate.separator import choose_chunking
@@ -234,6 +235,18 @@ def test_precision_by_name() -> None:
     known = torch.cpu.get_capabilities()
     fast = known.get("avx512_bf16") or known.get("amx_bf16")
     assert choose_dtype("auto", torch.device("cpu")) is (torch.bfloat16 if fast else torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("licence", "free"), [("MIT", True), ("LicenseRef-research-only", False), ("CC-BY-NC-SA-4.0", False)]
+)
+def test_who_may_not_use_a_model_is_told(tiny: Path, tmp_path: Path, licence: str, free: bool) -> None:
+    model = load(tiny)
+    save(tmp_path / "model.safetensors", model, architecture="d2-gru", licence=licence, training={})
+    said: list[str] = []
+    Separator(tmp_path / "model.safetensors", device="cpu", say=said.append)
+    assert bool(said) is not free
+    assert all(licence in line and "research only" in line and "\n" not in line for line in said)
 
 
 def test_chunks_start_where_the_model_wants_them() -> None:
