@@ -25,7 +25,8 @@ def ratio_mask(magnitudes: Tensor, power: float = 1.0) -> Tensor:
     """
     # Shares of the loudest source rather than bare magnitudes: powers of those would over- or underflow in float32.
     loudest = magnitudes.amax(dim=-4, keepdim=True)  # (..., 1, channel, bin, frame)
-    shares = torch.where(loudest > 0, magnitudes / loudest, 1.0)
+    silent = loudest <= 0
+    shares = torch.where(silent, 1.0, magnitudes / loudest.masked_fill(silent, 1.0))  # no 0/0, whose gradient is none
     if power != 1:
         shares = shares.pow(power)
     return shares / shares.sum(dim=-4, keepdim=True)  # (..., source, channel, bin, frame)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import csv
-import functools
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import soundfile
-import torch
-import torchaudio
 from torch import Tensor
 
+from separate.datasets import StemFile, Track, read_track
 from separate.errors import InputError
 
 __all__ = ["Clip", "decode", "read_manifest"]
@@ -49,33 +46,28 @@ def read_manifest(
     except OSError as error:
         raise InputError(f"{table}: cannot be read: {error.strerror}") from error
     clips = []
-    for row in rows:
-        pitch = row.get("pitch_midi")
-        clip = Clip(
-            path=Path(folder, row["path"]),
-            stem=row.get("stem") or stem,
-            kind=row.get("kind") or kind,
-            instrument=row.get("instrument") or "",
-            pitch=int(pitch) if pitch else None,
-            collection=row.get("attribution_id") or Path(row["path"]).parts[0],
-            licensed=row.get("set") or licensed,
-            seconds=float(row.get("seconds") or 0),
-        )
+    for line, row in enumerate(rows, 2):
+        try:
+            pitch = row.get("pitch_midi")
+            clip = Clip(
+                path=Path(folder, row["path"]),
+                stem=row.get("stem") or stem,
+                kind=row.get("kind") or kind,
+                instrument=row.get("instrument") or "",
+                pitch=int(pitch) if pitch else None,
+                collection=row.get("attribution_id") or Path(row["path"]).parts[0],
+                licensed=row.get("set") or licensed,
+                seconds=float(row.get("seconds") or 0),
+            )
+        except KeyError as error:
+            raise InputError(f"{table}, line {line}: lacks {error}") from error
+        except (ValueError, TypeError, IndexError) as error:
+            raise InputError(f"{table}, line {line}: {error}") from error
         if clip.licensed == licensed:
             clips.append(clip)
     return clips
 
 
-def decode(path: str | os.PathLike[str]) -> Tensor:
+def decode(path: Path) -> Tensor:
     """Read a recording at 44.1 kHz, with the channels that it has: (channel, time)."""
-    try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (OSError, soundfile.LibsndfileError) as error:
-        raise InputError(f"{path}: cannot be decoded: {error}") from error
-    x = torch.from_numpy(samples).T.contiguous()
-    return x if rate == RATE else _resampler(rate)(x)
-
-
-@functools.cache
-def _resampler(rate: int) -> torchaudio.transforms.Resample:
-    return torchaudio.transforms.Resample(rate, RATE, lowpass_filter_width=16)
+    return read_track(Track(path.name, {"sound": (StemFile(path),)}), rate=RATE).mixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,8 +28,11 @@ class Library:
     songs: tuple[Path, ...]  # melody and accompaniment, MIDI
 
 
-def build_library(clips: Iterable[Clip]) -> Library:
-    """Decode every one-shot among `clips`; instruments are the tuned ones that share a name and a collection."""
+def build_library(clips: Iterable[Clip], say: Callable[[str], None] = print) -> Library:
+    """Decode every one-shot among `clips`; instruments are the tuned ones that share a name and a collection.
+
+    A file that cannot be decoded is named and left out.
+    """
     drums: dict[str, dict[str, list[Shot]]] = defaultdict(lambda: defaultdict(list))
     percussion: dict[str, list[Shot]] = defaultdict(list)
     tuned: dict[tuple[str, str, str], list[Shot]] = defaultdict(list)
@@ -38,15 +41,20 @@ def build_library(clips: Iterable[Clip]) -> Library:
     for clip in clips:
         if clip.path.suffix == ".mid":
             (grooves if clip.stem == "drums" else songs).append(clip.path)
-        elif clip.kind == "one-shot" and clip.stem == "drums":
-            role = next((role for role in _KIT if clip.instrument.startswith(role)), "")
-            if role:
-                drums[clip.instrument][_kit(clip)].append(_shot(clip))
-            else:
-                percussion[clip.instrument].append(_shot(clip))
-        elif clip.kind == "one-shot" and clip.pitch is not None and clip.stem in ("bass", "other"):
-            name = clip.path.stem.split("-m")[0]
-            tuned[clip.stem, clip.collection, name].append(_shot(clip))
+            continue
+        drum = clip.kind == "one-shot" and clip.stem == "drums"
+        note = clip.kind == "one-shot" and clip.stem in ("bass", "other") and clip.pitch is not None
+        try:
+            shot = _shot(clip) if drum or note else None
+        except InputError as error:
+            say(f"skipped {error}")
+            continue
+        if shot and note:
+            tuned[clip.stem, clip.collection, clip.path.stem.split("-m")[0]].append(shot)
+        elif shot and clip.instrument.startswith(_KIT):
+            drums[clip.instrument][_kit(clip)].append(shot)
+        elif shot:
+            percussion[clip.instrument].append(shot)
     if not (drums and grooves and songs):
         raise InputError("the corpus has no drum hits, no drum patterns or no songs to make music with")
     made = {key: Instrument(key[2], tuple(shots)) for key, shots in tuned.items() if len(shots) >= 5}

@@ -8,28 +8,26 @@ from torch import Tensor
 __all__ = ["disagreement", "mask_loss"]
 
 
-def mask_loss(masks: Tensor, targets: Tensor, weight: Tensor, merged: Tensor, pair: tuple[int, int]) -> Tensor:
+def mask_loss(masks: Tensor, targets: Tensor, weight: Tensor, groups: Tensor) -> Tensor:
     """Measure the cross entropy between masks and every source's true share, where it matters.
 
     r = target / Σ targets,   L = −Σ w · Σ targets · (r log m + (1 − r) log(1 − m)) / Σ w · Σ targets
 
     It is least where a mask is the expected share, which is what serves a Wiener filter, and it keeps its gradient
-    where a mask is sure and wrong. Every mix counts the same. Items that are `merged` know the sources of `pair` only
-    as a sum, and are judged by the sum of their masks.
+    where a mask is sure and wrong. Every mix counts the same. Sources that are known only as the sum of their group
+    are judged by the sum of their masks.
 
-    masks, targets (frame, item, source, band); weight (band); merged (item).
+    masks, targets (frame, item, source, band); weight (item, band); groups (item, group, source).
     """
     total = targets.sum(2)  # (frame, item, band)
     shares = targets / total.clamp(min=1e-6).unsqueeze(2)
-    entropy = cross_entropy(masks, shares)
-    if bool(merged.any()):
-        first, second = pair
-        together = cross_entropy(masks[:, :, first] + masks[:, :, second], shares[:, :, first] + shares[:, :, second])
-        known = merged[:, None]
-        parts = enumerate(entropy.unbind(2))
-        entropy = torch.stack([torch.lerp(e, together / 2, known) if s in pair else e for s, e in parts], 2)
-    importance = total * weight  # (frame, item, band)
-    error = (entropy.sum(2) * importance).sum((0, 2))  # (item)
+    importance = total * weight
+    error = (cross_entropy(masks, shares).sum(2) * importance).sum((0, 2))  # (item)
+    partial = (groups.sum(2) > 1).any(1).nonzero()[:, 0]
+    if len(partial):
+        sums = (torch.einsum("igs,fisb->figb", groups[partial], x[:, partial]) for x in (masks, shares))
+        together = (cross_entropy(*sums).sum(2) * importance[:, partial]).sum((0, 2))
+        error = error.index_copy(0, partial, together)
     level = importance.sum((0, 2))
     return (error / (level + 1e-2 * level.mean() + 1e-6)).mean()
 

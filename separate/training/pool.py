@@ -1,133 +1,201 @@
-"""The pool: songs as stems, ready to be read anywhere at once.
+"""The pool: songs as stems, decoded once, ready to be read anywhere at once.
 
-    python -m separate.training.pool CORPUS POOL --songs 200
-
-A pool is a folder of songs, each a folder of `<stem>.npy`: float16 (channel, time) at 44.1 kHz, memory-mapped. Songs
-under `songs/` are recordings, those under `synth/` are made by `synth.py` and `singing.py`, and numbered by the seed
-that made them. Every stem is at the same level: mixing decides how loud it will be.
+A pool is a folder of songs, each a folder of `<stem>.npy`: float16 (channel, time), memory-mapped. Songs under `songs/`
+are recordings, those under `synth/` were made. Every stem is at the same level, mixing decides how loud it will be;
+`song.json` remembers how loud it was, and what else there is to know. On a GPU the pool is on the card if it fits.
 """
 
 from __future__ import annotations
 
-import argparse
+import json
 import os
-import sys
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from separate.errors import InputError, SeparateError
+from separate.errors import InputError, OutputError, UsageError
 from separate.training.augment import level
-from separate.training.corpus import Clip, decode, read_manifest
-from separate.training.library import build_library
-from separate.training.singing import Voices, make_vocals
-from separate.training.synth import make_song
 
-__all__ = ["Pool", "add_recordings", "add_song", "main", "read_corpus", "read_voices"]
+__all__ = ["Part", "Pool", "Song", "add_song", "find_songs", "open_song", "parts"]
 
-SECONDS = 45.0  # of a synthetic song
+RATE = 44100
+CARD = 0.5  # share of a GPU's free memory that a pool may take
+
+
+@dataclass(frozen=True)
+class Part:
+    """Stems on file whose sum is the sum of some of a model's sources; without files, those sources are silent."""
+
+    files: tuple[str, ...]
+    sources: tuple[str, ...]
+
+
+def parts(files: Collection[str], sources: Sequence[str]) -> tuple[Part, ...]:
+    """Match the stems that a song has on file with what a model separates.
+
+    A stem that the model does not know is part of `other`, or of `accompaniment` if that is what the model separates;
+    a source without a file is part of the song's `accompaniment` or `other`. Vocals and drums without a file are
+    silent, unless there is an accompaniment, which holds the drums.
+
+    >>> parts(["vocals", "accompaniment"], ["vocals", "drums", "other"])[1]
+    Part(files=('accompaniment',), sources=('drums', 'other'))
+    """
+    here = set(files)
+    here -= {"accompaniment"} if "other" in here else set()
+    here = here & {"vocals", "accompaniment"} if "accompaniment" in here else here
+    rest = "accompaniment" if "accompaniment" in sources else "other"
+    if rest not in sources:
+        raise UsageError(f"a model of {', '.join(sources)} cannot be trained: it needs `other` or `accompaniment`")
+    unknown = sorted(here - set(sources))
+    found = [Part((source,), (source,)) for source in sources if source in here and source != rest]
+    missing = [source for source in sources if source not in here and source != rest]
+    left = [rest] * (rest in here) + unknown  # the files of what is left of the song
+    merged = [s for s in missing if left and s != "vocals" and (s != "drums" or "accompaniment" in unknown)]
+    held = tuple(source for source in sources if source == rest or source in merged)
+    silent = [Part((), (source,)) for source in missing if source not in merged]
+    return (*found, Part(tuple(left), held), *silent)
+
+
+@dataclass(frozen=True)
+class Song:
+    """A song of a pool."""
+
+    folder: Path
+    name: str
+    recorded: bool
+    rate: int
+    limit: float  # Hz: nothing is known of what is above
+    levels: Mapping[str, float]  # of every stem on file: what it was turned up by is undone by this factor
+    length: int  # samples
+    altered: bool = False  # a copy that is not as it was recorded
+
+    @cached_property
+    def stems(self) -> dict[str, Tensor]:
+        """The stems: (channel, time), float16, as good as on the disk."""
+        return {stem: _mapped(self.folder / f"{stem}.npy") for stem in self.levels}
+
+
+def _mapped(path: Path) -> Tensor:
+    return torch.from_numpy(np.load(path, mmap_mode="c"))  # "c": torch wants memory that could be written to
+
+
+def add_song(
+    folder: Path,
+    stems: Mapping[str, Tensor],
+    *,
+    name: str = "",
+    rate: int = RATE,
+    limit: float = 0.0,
+    altered: bool = False,
+) -> None:
+    """Write the stems of a song, which appears in the pool when it is complete."""
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    levels: dict[str, float] = {}
+    try:
+        part.mkdir(parents=True, exist_ok=True)
+        for stem, x in stems.items():
+            levelled = level(x)
+            np.save(part / f"{stem}.npy", levelled.numpy().astype(np.float16))
+            loud = levelled.square().sum()
+            levels[stem] = float((x.square().sum() / loud).sqrt()) if loud else 1.0
+        facts = {"name": name or folder.name, "rate": rate, "limit": limit or rate / 2}
+        facts |= {"altered": altered, "levels": levels}
+        (part / "song.json").write_text(json.dumps(facts), "utf-8")
+        part.rename(folder)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def open_song(folder: Path, recorded: bool) -> Song:
+    """Read what there is to know of a song in a pool, and check that it is whole."""
+    facts: dict[str, Any] = {}
+    try:
+        if (folder / "song.json").exists():
+            facts = json.loads((folder / "song.json").read_text("utf-8"))
+        levels = facts.get("levels") or dict.fromkeys((path.stem for path in sorted(folder.glob("*.npy"))), 1.0)
+        lengths = {stem: _mapped(folder / f"{stem}.npy").shape[1] for stem in levels}
+    except (OSError, ValueError, TypeError, AttributeError, IndexError) as error:
+        raise InputError(f"{folder}: a damaged song of the pool; delete it: {error}") from error
+    if not lengths:
+        raise InputError(f"{folder}: a song of the pool without stems; delete it")
+    if len(set(lengths.values())) > 1:
+        said = ", ".join(f"{stem} {length}" for stem, length in lengths.items())
+        raise InputError(f"{folder}: its stems have unequal lengths, in samples: {said}; delete it")
+    rate = int(facts.get("rate", RATE))
+    name = str(facts.get("name", folder.name))
+    limit, altered = float(facts.get("limit", rate / 2)), bool(facts.get("altered", False))
+    return Song(folder, name, recorded, rate, limit, levels, min(lengths.values()), altered)
+
+
+def find_songs(folder: Path) -> list[tuple[Path, bool]]:
+    """List the songs of a pool, and whether they were recorded."""
+    return [
+        (song, kind == "songs")
+        for kind in ("songs", "synth")
+        for song in sorted(folder.glob(f"{kind}/[!.]*"))
+        if next(song.glob("*.npy"), None)
+    ]
 
 
 class Pool:
-    """The songs in a folder and where their stems are."""
+    """Songs to draw from, for a model that separates `sources` at `rate`."""
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = Path(folder)
-        self.find()
-        if not self.songs["songs"] and not self.songs["synth"]:
-            raise InputError(f"{folder}: no songs; a pool holds songs/<name>/<stem>.npy and synth/<name>/<stem>.npy")
+    def __init__(
+        self, songs: Sequence[Song], sources: Sequence[str], rate: int = RATE, device: torch.device | str = "cpu"
+    ) -> None:
+        if not songs:
+            raise InputError("there are no songs to train with; name folders of them with --data")
+        if strange := [song for song in songs if song.rate != rate]:
+            raise InputError(f"{strange[0].folder}: a song of {strange[0].rate} Hz for a model of {rate} Hz")
+        self.songs, self.sources, self.rate, self.device = songs, tuple(sources), rate, torch.device(device)
+        self.parts = {song.folder: parts(song.levels, self.sources) for song in songs}
+        # Songs that know the sum of these sources, recorded and made ones.
+        self.knowing: dict[tuple[str, ...], tuple[list[Song], list[Song]]] = {(): ([], [])}
+        for song in songs:
+            for known in [(), *(part.sources for part in self.parts[song.folder] if part.files)]:
+                self.knowing.setdefault(known, ([], []))[not song.recorded].append(song)
+        self.files: dict[tuple[Path, str], Tensor] = {}
+        if self.device.type == "cuda":
+            self._to_card()
 
-    def find(self) -> None:
-        """Look for songs."""
-        self.songs = {
-            kind: [song for song in sorted(self.folder.glob(f"{kind}/[!.]*")) if song.is_dir()]
-            for kind in ("songs", "synth")
-        }
+    @property
+    def seconds(self) -> float:
+        """How long all songs are together."""
+        return sum(song.length for song in self.songs) / self.rate
 
-    def draw(self, rng: np.random.Generator, recorded: float) -> Path:
-        """Draw a song: a recorded one with these odds."""
-        kind = "songs" if (rng.random() < recorded and self.songs["songs"]) or not self.songs["synth"] else "synth"
-        songs = self.songs[kind]
-        return songs[rng.integers(len(songs))]
+    def draw(self, rng: np.random.Generator, recorded: float, known: tuple[str, ...] = ()) -> Song:
+        """Draw a song in which the sum of the sources `known` is: a recorded one with these odds, if there are both."""
+        real, made = self.knowing[known]
+        songs = real if (rng.random() < recorded and real) or not made else made
+        return songs[int(rng.integers(len(songs)))]
 
+    def part(self, song: Song, known: tuple[str, ...]) -> Part:
+        """Find the part of a song that is the sum of these sources."""
+        return next(part for part in self.parts[song.folder] if part.sources == known)
 
-def add_song(folder: Path, stems: Mapping[str, Tensor]) -> None:
-    """Write the stems of a song, which appears in the pool when it is complete."""
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    part.mkdir(parents=True, exist_ok=True)
-    for stem, x in stems.items():
-        np.save(part / f"{stem}.npy", x.numpy().astype(np.float16))
-    part.rename(folder)
+    def read(self, song: Song, files: Sequence[str], start: int, count: int, natural: bool) -> Tensor:
+        """Read the sum of stems, (channel, time) on the pool's device, as loud as recorded or at the pool's level."""
+        weights = np.array([song.levels[stem] for stem in files])
+        if not natural:
+            weights = weights / np.sqrt(np.square(weights).sum()).clip(1e-9)
+        total = torch.zeros((), device=self.device)
+        for stem, weight in zip(files, weights, strict=True):
+            whole = self.files.get((song.folder, stem))
+            x = (song.stems[stem] if whole is None else whole)[:, start : start + count]
+            total = total + x.to(self.device, torch.float32) * float(weight)
+        return total
 
-
-def add_recordings(clips: Sequence[Clip], folder: Path) -> None:
-    """Decode every recorded song among `clips` into `folder`, unless it is there already."""
-    for song in sorted({clip.path.parent for clip in clips if clip.kind == "stem"}):
-        if not (folder / song.name).exists():
-            stems = [clip for clip in clips if clip.path.parent == song and clip.kind == "stem"]
-            add_song(folder / song.name, {clip.stem: level(decode(clip.path)) for clip in stems})
-
-
-def read_corpus(folder: Path) -> list[Clip]:
-    """Read the manifests of a corpus: its own, and those of its folders `singing` and `voices`, all vocals."""
-    clips = read_manifest(folder)
-    for part in ("singing", "voices"):
-        if (folder / part / "manifest.csv").exists():
-            clips += read_manifest(folder / part, stem="vocals", kind=part)
-    return clips
-
-
-# A phrase comes from one of these groups: the kinds of clips, and how often.
-_VOICES = (
-    (("singing",), 0.28),  # synthetic
-    (("sung",), 0.15),  # speakers made to sing
-    (("speech",), 0.04),
-    (("phrase", "one-shot"), 0.08),
-    (("stem", "voice-stem"), 0.45),  # singers of the recorded songs
-)
-
-
-def read_voices(clips: Sequence[Clip]) -> Voices:
-    """Decode all that sings, in groups."""
-    groups, odds = [], []
-    for kinds, share in _VOICES:
-        chosen = [clip for clip in clips if clip.stem == "vocals" and clip.kind in kinds]
-        if chosen:
-            groups.append([level(decode(clip.path).mean(0, keepdim=True)).half() for clip in chosen])
-            odds.append(share)
-    if not groups:
-        raise InputError("the corpus has no vocals")
-    return Voices(groups, odds)
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Fill a pool from a corpus."""
-    parser = argparse.ArgumentParser(prog="python -m separate.training.pool", description=main.__doc__)
-    parser.add_argument("corpus", type=Path, help="a folder with manifest.csv")
-    parser.add_argument("pool", type=Path)
-    parser.add_argument("--songs", type=int, default=200, help="synthetic songs to make, 45 s each (default: 200)")
-    parser.add_argument("--first", type=int, default=0, help="seed of the first")
-    options = parser.parse_args(arguments)
-    torch.set_num_threads(1)
-    try:
-        clips = read_corpus(options.corpus)
-        add_recordings(clips, options.pool / "songs")
-        library, voices = build_library(clips), read_voices(clips)
-        for seed in range(options.first, options.first + options.songs):
-            folder = options.pool / "synth" / f"{seed:05d}"
-            if not folder.exists():
-                rng = np.random.default_rng(seed)
-                stems = make_song(library, rng, SECONDS)
-                add_song(folder, {**stems, "vocals": make_vocals(voices, rng, SECONDS)})
-                print(f"{folder.name}: {options.first + options.songs - seed - 1} to go")
-    except SeparateError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    def _to_card(self) -> None:
+        free, _ = torch.cuda.mem_get_info(self.device)
+        if sum(2 * stem.numel() for song in self.songs for stem in song.stems.values()) < CARD * free:
+            for song in self.songs:
+                self.files |= {(song.folder, name): stem.to(self.device) for name, stem in song.stems.items()}

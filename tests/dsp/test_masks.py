@@ -42,3 +42,12 @@ def test_estimates_sum_to_the_mixture() -> None:
     assert estimates.shape == magnitudes.shape
     torch.testing.assert_close(estimates.sum(1), mixture)
     torch.testing.assert_close(estimates[1, 2], ratio_mask(magnitudes)[1, 2] * mixture[1])
+
+
+def test_silence_has_a_gradient_that_is_a_number() -> None:
+    magnitudes = torch.zeros(3, 1, 2, 4)
+    magnitudes[..., 1, :] = torch.rand(3, 1, 4)
+    magnitudes.requires_grad_()
+    ratio_mask(magnitudes).square().sum().backward()
+    assert magnitudes.grad is not None
+    assert bool(magnitudes.grad.isfinite().all())

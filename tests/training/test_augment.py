@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from separate.training import augment as fx
+from separate.training.config import Data
 
 RATE = 44100
 
@@ -111,3 +112,73 @@ def test_random_effects_are_repeatable_and_finite() -> None:
         assert torch.equal(first, again)
         assert first.shape == (2, RATE)
         assert bool(first.isfinite().all())
+
+
+def loudest(x: torch.Tensor) -> float:
+    """Find the loudest frequency where a sound does not begin or end."""
+    return peak_frequency(x[:, 8192:-8192])
+
+
+@pytest.mark.parametrize("ratio", [0.8, 1.0, 1.25])
+def test_stretch_changes_the_time_alone(ratio: float) -> None:
+    x = torch.cat([tone(440), tone(660)])
+    y = fx.stretch(x, ratio)
+    assert y.shape == (2, round(RATE / ratio))
+    assert loudest(y[:1]) == pytest.approx(440, abs=3)
+    assert loudest(y[1:]) == pytest.approx(660, abs=3)
+    assert db(y) == pytest.approx(db(x), abs=1.5)
+    if ratio == 1:
+        assert db(y - x) < -50
+
+
+def test_stretch_keeps_what_the_channels_share() -> None:
+    mono = torch.randn(1, RATE).expand(2, -1) * torch.tensor([[1.0], [-0.5]])
+    y = fx.stretch(mono, 1.1)
+    assert db(y[:1] + 2 * y[1:]) - db(y) < -40
+
+
+@pytest.mark.parametrize("semitones", [-2.0, 1.5])
+def test_pitch_changes_the_pitch_alone(semitones: float) -> None:
+    y = fx.pitch(tone(440), semitones)
+    assert y.shape == (1, RATE)
+    assert loudest(y) == pytest.approx(440 * 2 ** (semitones / 12), abs=3)
+
+
+@pytest.mark.parametrize("ratio", [0.85, 1.18])
+def test_formants_move_and_the_pitch_stays(ratio: float) -> None:
+    # A voice at 150 Hz with one formant at 1000 Hz.
+    x = sum((tone(150 * k) * math.exp(-(((150 * k - 1000) / 300) ** 2)) for k in range(1, 20)), torch.zeros(1, RATE))
+    y = fx.formants(x, ratio)
+    before, after = (torch.fft.rfft(z[0] * torch.hann_window(RATE)).abs().square() for z in (x, y))
+    f = torch.arange(len(before))
+    centre = [float((spectrum * f).sum() / spectrum.sum()) for spectrum in (before, after)]
+    assert centre[1] / centre[0] == pytest.approx(ratio, abs=0.08)
+    near = (f % 150 < 8) | (f % 150 > 142)  # of the harmonics
+    assert float(after[near].sum() / after.sum()) > 0.98
+
+
+@pytest.mark.parametrize("kind", ["mp3", "opus"])
+def test_a_codec_loses_more_at_a_lower_quality(kind: str) -> None:
+    noise = 0.1 * torch.randn(2, RATE, generator=torch.Generator().manual_seed(0))
+    x = fx.equalise(noise, [500, 4000, 12000], [0, -20, -60])
+    errors = []
+    for quality in (0.0, 0.8):
+        y = fx.codec(x, kind, quality)
+        assert y.shape == x.shape
+        errors.append(db((y - x)[:, 4096:-4096]) - db(x))
+    assert -45 < errors[1] < errors[0] - 3 < -8  # in time with the original, or else it would be above 0
+
+
+def test_varied_stems_stay_together() -> None:
+    beat = torch.zeros(2, 2 * RATE)
+    for i in range(8):
+        beat[:, i * RATE // 4 : i * RATE // 4 + 200] = 0.5
+    stems = {"vocals": beat * torch.randn(2, 2 * RATE), "drums": beat * torch.randn(2, 2 * RATE)}
+    odds = Data(pitch=1, time=1, formants=1, reverb=0, compress=1, codec=1)
+    varied, again = (fx.vary(stems, np.random.default_rng(3), odds) for _ in range(2))
+    assert len({stem.shape for stem in varied.values()}) == 1
+    assert all(torch.equal(varied[name], again[name]) for name in stems)
+    envelopes = [stem.square().mean(0).unfold(0, 2000, 2000).mean(1) for stem in varied.values()]
+    assert float(torch.corrcoef(torch.stack(envelopes))[0, 1]) > 0.6
+    plain = fx.vary(stems, np.random.default_rng(3), Data(pitch=0, time=0, formants=0, reverb=0, compress=0, codec=0))
+    assert all(torch.equal(plain[name], stems[name]) for name in stems)

@@ -5,7 +5,7 @@ import torch
 
 from separate.training.losses import cross_entropy, mask_loss
 
-PAIR = (2, 3)
+ALONE = torch.eye(4).expand(3, 4, 4)  # every source of three items is known
 
 
 def case() -> tuple[torch.Tensor, torch.Tensor]:
@@ -16,10 +16,10 @@ def case() -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_it_is_zero_at_the_truth_and_nowhere_less() -> None:
     shares, targets = case()
-    weight, merged = torch.ones(7), torch.zeros(3)
-    assert float(mask_loss(shares, targets, weight, merged, PAIR)) == pytest.approx(0, abs=1e-6)
+    weight = torch.ones(3, 7)
+    assert float(mask_loss(shares, targets, weight, ALONE)) == pytest.approx(0, abs=1e-6)
     for change in (0.9, 1.1):
-        assert float(mask_loss(shares * change, targets, weight, merged, PAIR)) > 1e-3
+        assert float(mask_loss(shares * change, targets, weight, ALONE)) > 1e-3
 
 
 def test_the_expected_share_is_best() -> None:
@@ -30,27 +30,44 @@ def test_the_expected_share_is_best() -> None:
 
 def test_every_mix_counts_the_same_however_loud() -> None:
     shares, targets = case()
-    weight, merged = torch.rand(7) + 0.5, torch.zeros(3)
+    weight = (torch.rand(7) + 0.5).expand(3, 7)
     wrong = shares.roll(1, 2)
     loud = targets * torch.tensor([1.0, 10.0, 0.3])[None, :, None, None]
-    one, other = (float(mask_loss(wrong, t, weight, merged, PAIR)) for t in (targets, loud))
+    one, other = (float(mask_loss(wrong, t, weight, ALONE)) for t in (targets, loud))
     assert other == pytest.approx(one, rel=0.05)
 
 
-def test_merged_items_are_judged_by_the_sum() -> None:
+def test_sources_known_as_a_sum_are_judged_by_the_sum() -> None:
     shares, targets = case()
-    weight = torch.ones(7)
+    weight = torch.ones(3, 7)
     together = targets.clone()
     together[:, :, 3] += together[:, :, 2]
     together[:, :, 2] = 0
-    merged = torch.ones(3)
-    assert float(mask_loss(shares, together, weight, merged, PAIR)) == pytest.approx(0, abs=1e-6)
-    assert float(mask_loss(shares, together, weight, torch.zeros(3), PAIR)) > 0.1
+    pair = torch.tensor([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 1, 1]]).expand(3, 4, 4)
+    assert float(mask_loss(shares, together, weight, pair)) == pytest.approx(0, abs=1e-5)
+    assert float(mask_loss(shares, together, weight, ALONE)) > 0.1
+    one_of_three = torch.cat([pair[:1], ALONE[1:]])
+    mixed = torch.cat([together[:, :1], targets[:, 1:]], 1)
+    assert float(mask_loss(shares, mixed, weight, one_of_three)) == pytest.approx(0, abs=1e-5)
+    wrong = shares.roll(1, 2)
+    alone = mask_loss(wrong[:, 1:], targets[:, 1:], weight[1:], ALONE[1:])
+    both = mask_loss(wrong, mixed, weight, one_of_three)
+    first = mask_loss(wrong[:, :1], together[:, :1], weight[:1], pair[:1])
+    assert float(both) == pytest.approx(float(2 * alone + first) / 3, rel=0.02)
+
+
+def test_what_is_not_audible_does_not_count() -> None:
+    shares, targets = case()
+    weight = torch.ones(3, 7)
+    weight[:, 4:] = 0
+    wrong = shares.clone()
+    wrong[..., 4:] = 0.1
+    assert float(mask_loss(wrong, targets, weight, ALONE)) == pytest.approx(0, abs=1e-6)
 
 
 def test_silence_costs_nothing_and_has_a_gradient() -> None:
     masks = torch.full((5, 3, 4, 7), 0.5, requires_grad=True)
-    loss = mask_loss(masks, torch.zeros(5, 3, 4, 7), torch.ones(7), torch.zeros(3), PAIR)
+    loss = mask_loss(masks, torch.zeros(5, 3, 4, 7), torch.ones(3, 7), ALONE)
     loss.backward()  # type: ignore[no-untyped-call]
     assert loss.item() == 0
     assert masks.grad is not None

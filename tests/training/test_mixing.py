@@ -1,139 +1,160 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from separate.dsp.stft import STFT
-from separate.errors import InputError
-from separate.models.layers import Bands
 from separate.training.config import Mixing
-from separate.training.mixing import Mixer, prefetched
-from separate.training.pool import Pool, add_song, main
+from separate.training.mixing import Mixer, WaveMixer, Waves, prefetched, soft_clipped
+from separate.training.pool import Pool, add_song
+from tests.training.conftest import SOURCES, open_pool
 
-SOURCES = ("vocals", "drums", "bass", "other")
 PLAIN = Mixing(
-    batch=4, frames=16, turns=2, gain=0, master=0, equaliser=0, absent=0, vocals=0, varispeed=0, together=1,
-    swap=0, width=0, panned=0, mono=0,
+    batch=2, seconds=0.1, turns=1, together=1, gain=0, level=0, master=0, equaliser=0, varispeed=0, absent=0, vocals=0,
+    sign=0, swap=0, width=0, panned=0, mono=0,
 )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
+def noises(tmp_path_factory: pytest.TempPathFactory) -> Pool:
+    """Three songs of noise; the stems of song i are 1, 2, 4 and 8 times as loud as 0.1 · 1.5ⁱ."""
     folder = tmp_path_factory.mktemp("pool")
     rng = np.random.default_rng(0)
     for i in range(3):
-        noise = {s: torch.from_numpy(0.1 * rng.standard_normal((2, 44100)).astype(np.float32)) for s in SOURCES}
-        add_song(folder / "synth" / str(i), noise)
-    return Pool(folder)
+        stems = {
+            source: torch.from_numpy(rng.standard_normal((2, 22050))).float() * 0.1 * 1.5**i * 2**j
+            for j, source in enumerate(SOURCES)
+        }
+        add_song(folder / "songs" / str(i), stems)
+    return open_pool(folder)
 
 
-def mixer(pool: Pool, mixing: Mixing, sides: bool = False, seed: int = 0) -> Mixer:
-    return Mixer(pool, mixing, SOURCES, STFT(1024, 256), Bands(513, 400, 64), sides, seed)
+def mix(pool: Pool, step: int = 0, seed: int = 0, **changes: Any) -> Waves:
+    return WaveMixer(Mixer(pool, dataclasses.replace(PLAIN, **changes), seed))(step)
 
 
-def test_shapes_and_repeatability(pool: Pool) -> None:
-    batches, again = (iter(mixer(pool, PLAIN)) for _ in range(2))
-    for _ in range(3):
-        batch, same = next(batches), next(again)
-        assert batch.mixture.shape == (16, 4, 64)
-        assert batch.targets.shape == (16, 4, 4, 64)
-        assert torch.equal(batch.mixture, same.mixture)
-        assert torch.equal(batch.targets, same.targets)
+def loudness(x: torch.Tensor) -> torch.Tensor:
+    return x.square().mean((-2, -1)).sqrt()
 
 
-def test_powers_of_the_stems_add_up_to_that_of_the_mixture(pool: Pool) -> None:
-    batch = next(iter(mixer(pool, PLAIN)))
-    # Averages of magnitudes of noise grow as the root of the sum of squares.
-    total = batch.targets.square().sum(2).sqrt().mean()
-    assert float(batch.mixture.mean() / total) == pytest.approx(1, abs=0.1)
+@pytest.mark.parametrize("changes", [{}, {"together": 0, "turns": 3, "sign": 0.5, "gain": 4, "mono": 0.5}])
+def test_a_batch_depends_on_seed_and_step_alone(noises: Pool, changes: dict[str, Any]) -> None:
+    mixing = dataclasses.replace(PLAIN, **changes)
+    one = WaveMixer(Mixer(noises, mixing, 5))
+    forwards = [one(step) for step in range(4)]
+    for step in (3, 1, 2, 0):
+        again = WaveMixer(Mixer(noises, mixing, 5))(step)
+        assert torch.equal(again.mixture, forwards[step].mixture)
+        assert torch.equal(again.stems, forwards[step].stems)
+    assert not torch.equal(forwards[0].stems, forwards[3].stems)
+    assert not torch.equal(WaveMixer(Mixer(noises, mixing, 6))(0).stems, forwards[0].stems)
 
 
-def test_a_lone_source_is_the_mixture(pool: Pool) -> None:
-    # Whatever its gain and equaliser, what is asked of the net and what it hears then agree.
-    wild = dataclasses.replace(PLAIN, gain=6, master=6, equaliser=4, absent=0.75, batch=32)
-    batch = next(iter(mixer(pool, wild)))
-    sounding = (batch.targets.sum((0, 3)) > 0).sum(1)  # (item)
-    alone = sounding == 1
-    assert bool(alone.any())
-    ratio = batch.targets.sum(2)[:, alone].sum(0) / batch.mixture[:, alone].sum(0)
-    assert torch.allclose(ratio, torch.ones_like(ratio), atol=0.05)  # over wide bands the curve is not quite flat
-    assert batch.mixture[:, sounding == 0].abs().sum() == 0
+def test_ranks_share_out_the_batch(noises: Pool) -> None:
+    mixing = dataclasses.replace(PLAIN, batch=5, gain=4, sign=0.5, panned=0.5, absent=0.2, clip=0.5, together=0)
+    whole = WaveMixer(Mixer(noises, mixing, 1))(2)
+    for rank in range(2):
+        part = WaveMixer(Mixer(noises, mixing, 1, rank, 2))(2)
+        assert torch.equal(part.stems, whole.stems[rank::2])
 
 
-def test_shuffling_deals_the_same_stems_out_anew(pool: Pool) -> None:
-    batches = iter(mixer(pool, PLAIN))
-    first, second = next(batches), next(batches)
+def test_stems_sum_to_the_mixture(noises: Pool) -> None:
+    batch = mix(noises, together=0, gain=6, sign=0.5, swap=0.5, width=1, panned=1, varispeed=1, clip=1, batch=6)
+    assert batch.stems.shape == (6, 4, 2, 4410)
+    assert torch.allclose(batch.stems.sum(1), batch.mixture, atol=1e-5)
+
+
+def test_stems_are_as_loud_as_recorded_or_alike(noises: Pool) -> None:
+    natural, levelled = (mix(noises, natural=natural, batch=8) for natural in (True, False))
+    for stems in natural.stems:
+        ratios = loudness(stems) / loudness(stems)[0]
+        assert torch.allclose(ratios, torch.tensor([1.0, 2, 4, 8]), rtol=0.05)
+    assert torch.allclose(loudness(levelled.stems), torch.full((8, 4), 0.1), rtol=0.05)
+
+
+def test_what_gains_do(noises: Pool) -> None:
+    assert torch.allclose(mix(noises, peak=0.4).stems.abs().amax((2, 3)), torch.full((2, 4), 0.4))
+    scaled = mix(noises, peak=0.4, scale=(0.6, 1.0), batch=8).stems.abs().amax((2, 3))
+    assert 0.24 <= float(scaled.min()) < float(scaled.max()) <= 0.4
+    assert float(mix(noises, absent=1).mixture.abs().max()) == 0
+    vocals = mix(noises, vocals=6.02).stems
+    assert torch.allclose(loudness(vocals[:, 0]) / loudness(vocals[:, 1]), torch.tensor(2.0), rtol=0.05)
+    mono = mix(noises, mono=1).mixture
+    assert torch.equal(mono[:, 0], mono[:, 1])
+    assert torch.equal(mix(noises, sign=1).stems, -mix(noises).stems)
+    assert torch.equal(mix(noises, swap=1).stems, mix(noises).stems.flip(2))
+    panned = mix(noises, panned=1, pan=6, batch=8).stems.square().mean(3).sqrt()  # (song, source, channel)
+    assert float((panned[..., 0] / panned[..., 1]).log2().abs().max()) > 0.5
+
+
+def test_turns_deal_the_same_stems_out_anew(noises: Pool) -> None:
+    first, second = (mix(noises, step, turns=2, batch=6, natural=True) for step in (0, 1))
     for source in range(4):
-        loud, anew = (batch.targets[:, :, source].sum((0, 2)) for batch in (first, second))
-        assert torch.allclose(loud.sort().values, anew.sort().values, rtol=0.01)
-    assert not torch.equal(first.mixture, second.mixture)
+        before, after = (loudness(batch.stems[:, source]).sort().values for batch in (first, second))
+        assert torch.allclose(before, after)
+    assert not torch.equal(first.stems, second.stems)
 
 
-def test_what_is_at_the_sides(pool: Pool) -> None:
-    batch = next(iter(mixer(pool, PLAIN, sides=True)))
-    assert batch.mixture.shape == (16, 4, 128)
-    # Independent channels of noise: half of their power is in what they share, half in what they do not.
-    heard, aside = (x.square().mean((0, 2)) for x in (batch.mixture[..., :64], batch.mixture[..., 64:]))
-    assert torch.allclose(batch.mixture[:, ::2, 64:], batch.mixture[:, 1::2, 64:])  # the same seen from both channels
-    assert torch.allclose(aside / heard, torch.full((4,), 0.5), atol=0.1)
-    mono = next(iter(mixer(pool, dataclasses.replace(PLAIN, mono=1), sides=True)))
-    assert float(mono.mixture[..., 64:].max()) < 1e-3 * float(mono.mixture[..., :64].mean())
+def test_soft_clipping_bounds_the_mix_and_keeps_the_sum() -> None:
+    waves = torch.randn(2, 3, 2, 1000)
+    mixture = waves.sum(1)
+    clipped = soft_clipped(waves, torch.tensor([3.0, 0.0]))
+    x = 3 * mixture[0] / mixture[0].abs().max()
+    assert torch.allclose(clipped.sum(1)[0] / mixture[0], x.tanh() / x, atol=1e-3)
+    assert torch.allclose(clipped[1], waves[1])
 
 
-def test_places_between_left_and_right(pool: Pool) -> None:
-    panned = next(iter(mixer(pool, dataclasses.replace(PLAIN, panned=1, pan=6, turns=1))))
-    left, right = panned.targets[:, ::2].mean((0, 3)), panned.targets[:, 1::2].mean((0, 3))  # (song, source)
-    assert float((left / right).log2().abs().max()) > 0.5
-    wide = next(iter(mixer(pool, dataclasses.replace(PLAIN, width=1, batch=32), sides=True)))
-    shares = wide.mixture[..., 64:].mean((0, 2)) / wide.mixture[..., :64].mean((0, 2))  # of items
-    plain = next(iter(mixer(pool, dataclasses.replace(PLAIN, batch=32), sides=True)))
-    usual = plain.mixture[..., 64:].mean((0, 2)) / plain.mixture[..., :64].mean((0, 2))
-    assert float(shares.std()) > 3 * float(usual.std())  # some narrower, some wider
+def test_songs_of_which_less_is_known(tmp_path: Path) -> None:
+    def song(name: str, *stems: str) -> None:
+        add_song(tmp_path / "songs" / name, {stem: 0.1 * torch.randn(2, 8000) for stem in stems}, limit=0.0)
+
+    song("all", *SOURCES)
+    song("no bass", "vocals", "drums", "other")
+    song("two", "vocals", "accompaniment")
+    pool = open_pool(tmp_path)
+    for together in (0, 1):
+        batch = mix(pool, together=together, batch=12, turns=2, step=1)
+        seen = set()
+        for groups, stems in zip(batch.groups, batch.stems, strict=True):
+            # Every source is in one group; what a group holds is filed under one of its sources.
+            assert torch.equal(groups.sum(0), torch.ones(4))
+            for members in groups:
+                assert sum(bool(stems[source].any()) for source in members.nonzero()[:, 0]) <= 1
+            seen.add(int((groups.sum(1) > 0).sum()))
+        assert seen == {2, 3, 4}
 
 
-def test_a_song_without_bass_is_marked(tmp_path: Path) -> None:
-    x = 0.1 * torch.randn(2, 44100)
-    add_song(tmp_path / "songs" / "a", {"vocals": x, "drums": x, "other": x})
-    batch = next(iter(mixer(Pool(tmp_path), PLAIN)))
-    assert batch.merged.tolist() == [1, 1, 1, 1]
-    assert batch.targets[:, :, SOURCES.index("bass")].sum() == 0
+def test_nothing_is_known_above_the_lowest_limit(tmp_path: Path) -> None:
+    add_song(tmp_path / "songs/a", {source: torch.randn(2, 8000) for source in SOURCES}, limit=8000)
+    assert mix(open_pool(tmp_path)).limit.tolist() == [8000, 8000]
+    slower = mix(open_pool(tmp_path), varispeed=1, batch=20).limit
+    assert float(slower.max()) == 8000
+    assert float(slower.min()) < 7500
 
 
-def test_the_thread_ends_with_its_iterator(pool: Pool) -> None:
-    with closing(prefetched(mixer(pool, PLAIN))) as batches:
-        assert next(batches).mixture.shape == (16, 4, 64)
+def test_the_thread_ends_with_its_iterator(noises: Pool) -> None:
+    before = threading.active_count()
+    with closing(prefetched(WaveMixer(Mixer(noises, PLAIN, 0)), 3)) as batches:
+        assert [next(batches).step for _ in range(3)] == [3, 4, 5]
+        assert threading.active_count() == before + 1
+    assert threading.active_count() == before
 
 
-def test_an_error_in_the_thread_arrives(pool: Pool) -> None:
-    class Broken(Mixer):
-        def __iter__(self) -> Iterator[object]:  # type: ignore[override]
+def test_an_error_in_the_thread_arrives() -> None:
+    def broken(step: int) -> int:
+        if step == 2:
             raise OSError("the disk is gone")
+        return step
 
-    broken = Broken(pool, PLAIN, SOURCES, STFT(1024, 256), Bands(513, 400, 64), False, 0)
-    with closing(prefetched(broken)) as batches, pytest.raises(OSError, match="the disk is gone"):
-        next(batches)
-
-
-def test_an_empty_pool_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no songs"):
-        Pool(tmp_path)
-
-
-def test_filling_a_pool_from_a_corpus(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("separate.training.pool.SECONDS", 6.0)
-    assert main([str(corpus), str(tmp_path), "--songs", "2", "--first", "7"]) == 0
-    found = Pool(tmp_path).songs
-    assert [path.name for path in found["songs"]] == ["one"]
-    assert [path.name for path in found["synth"]] == ["00007", "00008"]
-    for song in found["songs"] + found["synth"]:
-        assert {path.stem for path in song.iterdir()} == set(SOURCES)
-    made = np.load(found["synth"][0] / "drums.npy")
-    assert made.dtype == np.float16
-    assert main([str(corpus), str(tmp_path), "--songs", "1", "--first", "7"]) == 0  # nothing left to do
-    assert main([str(tmp_path), str(tmp_path)]) == InputError.exit_code
+    make: Callable[[int], int] = broken
+    with closing(prefetched(make, 1)) as batches:
+        assert next(batches) == 1
+        with pytest.raises(OSError, match="the disk is gone"):
+            next(batches)

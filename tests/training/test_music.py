@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from separate.errors import InputError
-from separate.training.corpus import decode, read_manifest
+from separate.training.corpus import Clip, decode, read_manifest
 from separate.training.instruments import Instrument, Shot, play, synthesizer
 from separate.training.library import Library, build_library
 from separate.training.singing import Voices, make_vocals
@@ -36,6 +36,15 @@ def test_manifest_leaves_out_what_is_not_licensed(corpus: Path) -> None:
         read_manifest(corpus / "midi")
 
 
+def test_a_manifest_that_is_wrong_is_named(tmp_path: Path) -> None:
+    (tmp_path / "manifest.csv").write_text("path,pitch_midi\na.wav,60\nb.wav,high\n")
+    with pytest.raises(InputError, match=r"manifest\.csv, line 3: .*'high'"):
+        read_manifest(tmp_path)
+    (tmp_path / "manifest.csv").write_text("file,stem\na.wav,bass\n")
+    with pytest.raises(InputError, match=r"manifest\.csv, line 2: lacks 'path'"):
+        read_manifest(tmp_path)
+
+
 def test_decode_says_what_it_cannot_read(corpus: Path, tmp_path: Path) -> None:
     assert decode(corpus / "drums/kick.wav").shape == (1, int(0.2 * RATE))
     (tmp_path / "a.wav").write_text("no sound")
@@ -50,6 +59,16 @@ def test_library_sorts_the_corpus(library: Library) -> None:
     assert [path.name for path in library.grooves + library.songs] == ["groove.mid", "song.mid"]
     with pytest.raises(InputError, match="no drum hits"):
         build_library([])
+
+
+def test_a_corrupt_sample_is_named_and_left_out(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "kick.wav").write_text("no sound")
+    broken = Clip(tmp_path / "kick.wav", "drums", "one-shot", "kick", None, "mine", "permissive", 0.1)
+    said: list[str] = []
+    library = build_library([broken, *read_manifest(corpus)], said.append)
+    assert set(library.drums["kick"]) == {"ours"}
+    assert len(said) == 1
+    assert said[0].startswith(f"skipped {tmp_path}/kick.wav")
 
 
 @pytest.mark.parametrize("pitch", [57, 60, 66])

@@ -1,0 +1,173 @@
+"""Train a D2-GRU by its masks over bands: mixes are made of spectra, and no net ever sees a waveform.
+
+That is what makes two cores enough: stems are transformed once and serve for several mixes, in as many bands as the net
+hears, and losses on masks cost less than the net does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from separate.errors import UsageError
+from separate.models.d2gru import D2GRU
+from separate.training.losses import disagreement, mask_loss
+from separate.training.mixing import Mixer, Order, random_gains
+
+__all__ = ["BandBatch", "BandMixer", "band_loss", "masks", "prepare"]
+
+
+@dataclass(frozen=True)
+class BandBatch:
+    """A batch of mixes, as magnitudes averaged over bands; an item is a channel of a mix."""
+
+    mixture: Tensor  # (frame, item, band), or twice as many bands where the net hears the sides too
+    targets: Tensor  # (frame, item, source, band)
+    groups: Tensor  # (item, group, source)
+    audible: Tensor  # (item, band): 1 where something is known
+    step: int = 0
+
+    def split(self, pieces: int) -> list[BandBatch]:
+        """Deal the items out to `pieces` batches."""
+        parts = (self.mixture.chunk(pieces, 1), self.targets.chunk(pieces, 1))
+        known = (self.groups.chunk(pieces), self.audible.chunk(pieces))
+        return [BandBatch(*piece, self.step) for piece in zip(*parts, *known, strict=True)]
+
+
+class BandMixer:
+    """Mixes spectra: step -> batch, with every stem at another level and behind another equaliser."""
+
+    def __init__(self, mixer: Mixer, model: D2GRU) -> None:
+        if getattr(model.config, "output", "") != "mask" or model.bands is None:
+            raise UsageError('the objective "bands" is for d2-gru with bands and output = "mask"')
+        self.mixer, self.sides = mixer, model.config.sides
+        self.stft, self.bins = model.stft, model.bands.bins
+        weight = model.bands.weight[:, : self.bins]
+        self.average = (weight / weight.sum(1, keepdim=True)).T.bfloat16()  # (bin, band)
+        bins = torch.arange(self.bins, dtype=torch.float32, device=weight.device)
+        hertz = mixer.pool.rate / self.stft.n_fft
+        self.centres = (weight @ bins) / weight.sum(1) * hertz  # of bands, Hz
+        self.octaves = [torch.log2(at.clamp(min=30) / 30) for at in (bins * hertz, self.centres)]
+        self.drawn: tuple[int, Tensor, Tensor, Tensor, Tensor] | None = None
+
+    def __call__(self, step: int) -> BandBatch:
+        """Mix the batch of a step."""
+        turn = step // self.mixer.mixing.turns
+        if self.drawn is None or self.drawn[0] != turn:
+            stems = self.mixer.draw(step)
+            spec = self.stft(stems.waves).transpose(3, 4)[..., : self.bins]  # in memory, it is that way round already
+            self.drawn = turn, spec, self.heard(spec), stems.groups, stems.limits
+        _, spec, heard, groups, limits = self.drawn
+        rng = self.mixer.rng(step)
+        return self.mix(spec, heard, groups, limits, self.mixer.order(groups, step), step, rng)
+
+    def heard(self, spec: Tensor) -> Tensor:
+        """Average magnitudes over bands: (..., bin) -> (..., band)."""
+        return (spec.abs().bfloat16() @ self.average).float()
+
+    def mix(
+        self,
+        spec: Tensor,  # (song, source, channel, frame, bin)
+        heard: Tensor,  # (song, source, channel, frame, band)
+        groups: Tensor,
+        limits: Tensor,
+        order: Order,
+        step: int,
+        rng: np.random.Generator,
+    ) -> BandBatch:
+        """Mix songs, given as stems and as what is `heard` of those, in bands."""
+        gains = random_gains(self.mixer.mixing, rng, self.mixer.pool.sources)[self.mixer.mine].to(spec.device)
+        fine, coarse = self.curves(gains.unsqueeze(3), rng)  # (song, source, channel, bin or band)
+        mixture = torch.zeros_like(spec[:, 0])  # (song, channel, frame, bin)
+        for source, songs in enumerate(order):
+            mixture.addcmul_(spec[songs, source], fine[:, source].unsqueeze(2).to(mixture.dtype))
+        targets = torch.stack([heard[songs, source] for source, songs in enumerate(order)], 1) * coarse.unsqueeze(3)
+        limit = torch.stack([limits[songs, source] for source, songs in enumerate(order)], 1).amin(1)
+        inputs = self.heard(mixture)  # (song, channel, frame, band)
+        if self.sides:
+            inputs = torch.cat([inputs, self.heard(mixture - mixture.mean(1, keepdim=True))], 3)
+        return BandBatch(
+            inputs.flatten(0, 1).transpose(0, 1),
+            targets.permute(3, 0, 2, 1, 4).flatten(1, 2),
+            groups.repeat_interleave(2, 0),
+            (self.centres < limit[:, None]).float().repeat_interleave(2, 0),
+            step,
+        )
+
+    def curves(self, gains: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Draw a smooth equaliser for every stem, times its gain: over bins, and its magnitude over bands."""
+        depth = self.mixer.mixing.equaliser
+        drawn = rng.normal(0, depth, (self.mixer.mixing.batch, gains.shape[1], 1, 11))[self.mixer.mine]
+        points = torch.from_numpy(drawn).float().to(gains.device)
+        fine, coarse = (
+            torch.lerp(points[..., at.long()], points[..., at.long() + 1], at.frac()) for at in self.octaves
+        )
+        return 10 ** (fine / 20) * gains, 10 ** (coarse / 20) * gains.abs()
+
+
+def masks(net: D2GRU, mixture: Tensor) -> Tensor:
+    """Run the net on band magnitudes: (frame, item, band) -> (frame, item, source, band)."""
+    x = net.input(torch.log1p(mixture).to(next(net.parameters()).dtype))
+    for block in net.blocks:
+        x = block(x)
+    y: Tensor = net.output.linear(x).float()  # (item, source · band, frame)
+    return y.view(len(y), len(net.sources), -1, y.shape[2]).permute(3, 0, 1, 2).sigmoid()
+
+
+def band_loss(
+    net: D2GRU, batch: BandBatch, *, agreement: float = 0.0, surroundings: int = 43, agree_every: int = 2
+) -> Tensor:
+    """Judge the masks of `net` on a batch.
+
+    With an `agreement`, every so many batches also what it says of one half of the mixes, given `surroundings` frames
+    beyond the middle and a random memory, against what it says of the whole. A net that forgets within these
+    surroundings, whatever went before, separates chunks as it does whole songs: on three seconds at a time alone, GRUs
+    learn states that drift over minutes.
+    """
+    assert net.bands is not None
+    weight = net.bands.weight[:, : net.bins].sum(1).float().sqrt()  # √(bins of a band)
+    said = masks(net, batch.mixture)
+    loss = mask_loss(said, batch.targets, weight * batch.audible, batch.groups)
+    if not agreement or batch.step % agree_every:
+        return loss
+    middle = len(batch.mixture) // 2
+    energy = (batch.mixture[..., : len(weight)] * weight) ** 2
+    if batch.step // agree_every % 2:
+        part = masks_from_anywhere(net, batch.mixture[: middle + surroundings], batch.step)[:middle]
+        return loss + agreement * disagreement(said[:middle], part, energy[:middle])
+    part = masks_from_anywhere(net, batch.mixture[middle - surroundings :], batch.step)[surroundings:]
+    return loss + agreement * disagreement(said[middle:], part, energy[middle:])
+
+
+def masks_from_anywhere(net: D2GRU, mixture: Tensor, seed: int) -> Tensor:
+    """Run the net with random states at the beginning of its GRUs, as if anything had gone before."""
+    random = torch.Generator(mixture.device).manual_seed(seed)
+
+    def start(gru: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        (x,) = inputs
+        assert isinstance(gru, nn.GRU)
+        state = torch.rand(1, x.shape[1], gru.hidden_size, generator=random, device=x.device)
+        return x, (2 * state - 1).to(x.dtype)
+
+    hooks = [layer.register_forward_pre_hook(start) for layer in net.modules() if isinstance(layer, nn.GRU)]
+    try:
+        return masks(net, mixture)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def prepare(net: D2GRU, batches: list[BandBatch]) -> None:
+    """Start where the data are: standardise what the net hears, and let it guess every source's mean share."""
+    heard = torch.log1p(torch.cat([batch.mixture for batch in batches], 1)).flatten(0, 1)  # (frame · item, band)
+    targets = torch.cat([batch.targets for batch in batches], 1).mean((0, 1))  # (source, band)
+    share = targets / targets.sum(0).clamp(min=1e-8)
+    mean, std = heard.mean(0), heard.std(0).clamp(min=0.1)
+    first, last = net.input.conv, net.output.conv
+    with torch.no_grad():
+        first.weight /= std[:, None]
+        first.bias -= torch.einsum("oik,i->o", first.weight, mean)  # type: ignore[operator]
+        last.bias.copy_(torch.logit(share, 0.01).flatten())  # type: ignore[union-attr]

@@ -1,0 +1,227 @@
+"""Fill a pool: data sets, folders of stems and corpora are decoded once, and songs are made of samples and scores."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from separate.audio.fileset import shown
+from separate.audio.reader import AudioReader
+from separate.audio.resample import resample
+from separate.datasets import Song as Recording
+from separate.datasets import StemFile, Track, accompaniment, find_tracks, read_track
+from separate.errors import InputError, UsageError
+from separate.training.augment import level, vary
+from separate.training.config import Data
+from separate.training.corpus import Clip, decode, read_manifest
+from separate.training.library import build_library
+from separate.training.pool import RATE, Song, add_song, find_songs, open_song
+from separate.training.singing import Voices, make_vocals
+from separate.training.synth import make_song
+
+__all__ = ["fill", "held_out", "read_corpus", "read_voices"]
+
+SECONDS = 45.0  # of a synthetic song
+
+Say = Callable[[str], None]
+
+
+def fill(pool: Path, folders: Sequence[Path], data: Data, rate: int, say: Say) -> list[Song]:
+    """Open the songs of `folders`: pools as they are, what else there is decoded into `pool`, unless that is done."""
+    found: list[tuple[Path, bool]] = []
+    for folder in folders:
+        if not folder.is_dir():
+            raise UsageError(f"{shown(folder)}: no such folder")
+        if pooled := find_songs(folder):
+            found += pooled
+        elif (folder / "manifest.csv").exists():
+            clips = [clip for kind in data.licensed for clip in read_corpus(folder, kind)]
+            found += add_tracks(recorded(clips), pool, data, rate, say)
+            found += add_synthetic(clips, pool, data, rate, say)
+        else:
+            found += add_tracks(training_tracks(folder), pool, data, rate, say)
+    songs = []
+    for path, real in found:
+        try:
+            songs.append(open_song(path, real))
+        except InputError as error:
+            say(f"skipped {error}")
+    if not songs:
+        raise InputError(f"{', '.join(map(shown, folders)) or 'no data'}: nothing to train with")
+    return songs
+
+
+def held_out(songs: Sequence[Song], share: float) -> tuple[list[Song], list[Song]]:
+    """Split songs into those to learn from and those to validate with, by their names; at least one each.
+
+    Nothing is learnt from copies of the latter. Made songs validate only if there are no others. A lone song does both.
+    """
+    names = sorted({song.name for song in songs if song.recorded} or {song.name for song in songs}, key=_number)
+    held = set(names[: max(1, sum(_number(name) < share for name in names))]) if share else set()
+    if len({song.name for song in songs}) == 1:
+        return list(songs), [song for song in songs if not song.altered]
+    learning = [song for song in songs if song.name not in held]
+    return learning, [song for song in songs if song.name in held and not song.altered]
+
+
+def training_tracks(folder: Path) -> list[Track]:
+    """List the tracks of a data set that are there to learn from."""
+    try:
+        return find_tracks(folder, subset="train")
+    except UsageError:  # it does not say which these are
+        return find_tracks(folder)
+
+
+def recorded(clips: Sequence[Clip]) -> list[Track]:
+    """List the songs that a corpus has stems of: a folder each, or a folder of many in a layout that is known."""
+    folders: dict[Path, list[Clip]] = defaultdict(list)
+    for clip in clips:
+        if clip.kind == "stem":
+            folders[clip.path.parent].append(clip)
+    tracks = []
+    for folder, files in sorted(folders.items()):
+        stems = {clip.stem: (StemFile(clip.path),) for clip in files}
+        tracks += [Track(folder.name, stems)] if len(stems) == len(files) else find_tracks(folder)
+    return tracks
+
+
+def add_tracks(tracks: Sequence[Track], pool: Path, data: Data, rate: int, say: Say) -> list[tuple[Path, bool]]:
+    """Decode what is not yet in the pool, some tracks at a time; what cannot be decoded is named and left out."""
+    found: list[tuple[Path, bool]] = []
+    failed, said = 0, time.monotonic()
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as threads:
+        results = threads.map(partial(_add_track, pool=pool, data=data, rate=rate), tracks)
+        for number, (track, (folders, messages)) in enumerate(zip(tracks, results, strict=True), 1):
+            found += [(folder, True) for folder in folders]
+            failed += not folders
+            for message in messages:
+                say(message)
+            if time.monotonic() - said > 10:
+                said = time.monotonic()
+                say(f"decoded {number} of {len(tracks)} songs, now {shown(track.name)}")
+    if failed:
+        say(f"{failed} of {len(tracks)} songs were skipped")
+    return found
+
+
+def _add_track(track: Track, pool: Path, data: Data, rate: int) -> tuple[list[Path], list[str]]:
+    """Put a track and its altered copies into the pool; return where they are, and what there is to say."""
+    files = [file for files in track.stems.values() for file in files] + ([track.mixture] if track.mixture else [])
+    try:
+        facts = [(str(file), file.path.stat().st_size, file.path.stat().st_mtime_ns) for file in files]
+    except OSError as error:
+        return [], [f"skipped {shown(track.name)}: {error.filename}: {error.strerror}"]
+    folders = []
+    song: Recording | None = None
+    for copy in range(data.copies + 1):
+        altered = (data.pitch, data.time, data.formants, data.reverb, data.compress, data.codec) if copy else ()
+        key = hashlib.sha256(repr((facts, rate, copy, altered)).encode()).hexdigest()[:12]
+        folder = pool / "songs" / f"{_file_name(track.name)}-{key}"
+        if not folder.exists():
+            try:
+                song = song or read_track(track)
+            except InputError as error:
+                if not any(map(_damaged, files)):  # they do not belong together: that is for the user to set right
+                    raise
+                return [], [f"skipped {error}"]
+            stems = {stem: x if song.rate == RATE else resample(x, song.rate, RATE) for stem, x in _stems(song).items()}
+            if copy:
+                stems = vary(stems, np.random.default_rng(int(key, 16)), data)
+            if rate != RATE:
+                stems = {stem: resample(x, RATE, rate) for stem, x in stems.items()}
+            add_song(folder, stems, name=track.name, rate=rate, limit=min(song.rate, rate) / 2, altered=copy > 0)
+        folders.append(folder)
+    return folders, list(song.warnings) if song else []
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", name).strip(".-")[:80] or "song"
+
+
+def _damaged(file: StemFile) -> bool:
+    try:
+        with AudioReader(file.path, stream=file.stream) as song:
+            return not any(block.size for block in list(song.blocks()))
+    except InputError:
+        return True
+
+
+def _stems(song: Recording) -> dict[str, Tensor]:
+    """Complete the stems so that they sum to the song, as far as one can know."""
+    stems = dict(song.stems)
+    if set(stems) == {"vocals"}:
+        stems["accompaniment"] = accompaniment(stems, song.mixture)
+    elif set(stems) == {"accompaniment"}:
+        stems["vocals"] = song.mixture - stems["accompaniment"]
+    return stems
+
+
+def add_synthetic(clips: Sequence[Clip], pool: Path, data: Data, rate: int, say: Say) -> list[tuple[Path, bool]]:
+    """Make songs of samples and scores, each from its number alone."""
+    key = hashlib.sha256(repr((sorted(str(clip.path) for clip in clips), rate)).encode()).hexdigest()[:8]
+    folders = [pool / "synth" / f"{number:05d}-{key}" for number in range(data.synthetic)]
+    missing = [(number, folder) for number, folder in enumerate(folders) if not folder.exists()]
+    if missing:
+        library, voices = build_library(clips, say), read_voices(clips, say)
+    for number, folder in missing:
+        rng = np.random.default_rng(number)
+        stems = make_song(library, rng, SECONDS)
+        stems["vocals"] = make_vocals(voices, rng, SECONDS)
+        if rate != RATE:
+            stems = {stem: resample(x, RATE, rate) for stem, x in stems.items()}
+        add_song(folder, stems, rate=rate)
+        say(f"made song {number + 1} of {len(folders)}")
+    return [(folder, False) for folder in folders]
+
+
+def read_corpus(folder: Path, licensed: str = "permissive") -> list[Clip]:
+    """Read the manifests of a corpus: its own, and those of its folders `singing` and `voices`, all vocals."""
+    clips = read_manifest(folder, licensed=licensed)
+    for part in ("singing", "voices"):
+        if licensed == "permissive" and (folder / part / "manifest.csv").exists():
+            clips += read_manifest(folder / part, stem="vocals", kind=part)
+    return clips
+
+
+# A phrase comes from one of these groups: the kinds of clips, and how often.
+_VOICES = (
+    (("singing",), 0.28),  # synthetic
+    (("sung",), 0.15),  # speakers made to sing
+    (("speech",), 0.04),
+    (("phrase", "one-shot"), 0.08),
+    (("stem", "voice-stem"), 0.45),  # singers of the recorded songs
+)
+
+
+def read_voices(clips: Sequence[Clip], say: Say = print) -> Voices:
+    """Decode all that sings, in groups; a file that cannot be decoded is named and left out."""
+    groups, odds = [], []
+    for kinds, share in _VOICES:
+        group = []
+        for clip in clips:
+            if clip.stem == "vocals" and clip.kind in kinds:
+                try:
+                    group.append(level(decode(clip.path).mean(0, keepdim=True)).half())
+                except InputError as error:
+                    say(f"skipped {error}")
+        if group:
+            groups.append(group)
+            odds.append(share)
+    if not groups:
+        raise InputError("the corpus has no vocals")
+    return Voices(groups, odds)
+
+
+def _number(name: str) -> float:
+    """Turn a name into a number from 0 to 1 that looks like chance."""
+    return int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 2**32

@@ -1,0 +1,125 @@
+"""A run from beginning to end: ranks, pool, trainer, loop."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from separate.device import choose_device
+from separate.errors import InputError, OutputError
+from separate.training.config import Data, Recipe
+from separate.training.filling import fill, held_out
+from separate.training.loop import train
+from separate.training.pool import Pool, Song
+from separate.training.trainer import Trainer
+
+__all__ = ["run_recipe"]
+
+Say = Callable[[str], None]
+
+
+def run_recipe(
+    recipe: Recipe,
+    data: Sequence[Path],
+    run: Path,
+    *,
+    valid: Path | None = None,
+    pool: Path | None = None,
+    start: Path | None = None,
+    device: str = "auto",
+    say: Say = print,
+) -> bool:
+    """Train as `recipe` says, from where the run in its folder stopped; return False if Ctrl-C came before the end.
+
+    Args:
+        recipe: model, objective, mixing and schedule.
+        data: what to learn from: data sets, folders of stems, corpora or pools.
+        run: the folder for weights and logs.
+        valid: what to validate with, instead of a part of the data.
+        pool: the folder for what is decoded; in that of the run if there is none.
+        start: a checkpoint to begin with.
+        device: as in `Separator`. Under torchrun every process has a card of its own.
+        say: is told what users may want to know.
+    """
+    with ranks(device) as (rank, place):
+        if rank:
+            say = _silent
+        state = _state(run)
+        trainer = Trainer(recipe, place)
+        if state:
+            trainer.restore(state)
+            data = data or [Path(folder) for folder in state["folders"]]
+        elif start:
+            trainer.start_from(str(start))
+        _make(run)
+        learning, held = _songs(rank, data, valid, pool or run / "pool", recipe.data, trainer.model.sample_rate, say)
+        sources, rate = trainer.model.sources, trainer.model.sample_rate
+        songs, held_songs = Pool(learning, sources, rate, place), Pool(held, sources, rate, place)
+        hours = round(songs.seconds / 3600, 2)
+        say(f"{len(learning)} songs to learn from, {hours} h; {len(held)} to validate with")
+        trainer.folders = [str(folder.resolve()) for folder in data]
+        if state and state["folders"] != trainer.folders:
+            say("the data are not those that the run began with")
+        facts = {"data": [folder.name for folder in data], "songs": len(learning), "hours": hours}
+        if trainer.copies:
+            torch.set_num_threads(1)
+        return train(trainer, songs, held_songs, run, facts, say, fresh=not (state or start))
+
+
+def _songs(
+    rank: int, data: Sequence[Path], valid: Path | None, pool: Path, settings: Data, rate: int, say: Say
+) -> tuple[list[Song], list[Song]]:
+    """Find the songs to learn from and to validate with; the first rank decodes what is missing, the others wait."""
+    if rank and dist.is_initialized():
+        dist.barrier()
+    songs = fill(pool, data, settings, rate, say)
+    held = fill(pool, [valid], replace(settings, copies=0, synthetic=0), rate, say) if valid else []
+    if not rank and dist.is_initialized():
+        dist.barrier()
+    return (songs, held) if held else held_out(songs, settings.held)
+
+
+def _state(run: Path) -> dict[str, Any] | None:
+    path = run / "state.pt"
+    if not path.exists():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch's own, and others'
+        raise InputError(f"{path}: is no run's state, or a damaged one; begin anew with another folder") from error
+    return state
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made: {error.strerror}") from error
+
+
+@contextmanager
+def ranks(device: str) -> Iterator[tuple[int, torch.device]]:
+    """Join the other processes that torchrun started, if it did: which of them this is, and where it computes."""
+    if "LOCAL_RANK" not in os.environ:
+        yield 0, choose_device(device)
+        return
+    place = choose_device(device)
+    if place.type == "cuda":
+        place = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(place)
+    dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
+    try:
+        yield dist.get_rank(), place
+    finally:
+        dist.destroy_process_group()
+
+
+def _silent(message: str) -> None:
+    pass

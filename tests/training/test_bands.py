@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from separate.models import build
+from separate.training.bands import BandBatch, BandMixer
+from separate.training.config import Mixing
+from separate.training.mixing import Mixer
+from separate.training.pool import Pool, add_song
+from tests.training.conftest import SOURCES, open_pool
+from tests.training.test_mixing import PLAIN
+
+MODEL = {"n_fft": 1024, "hop": 256, "bins": 400, "bands": 64, "width": 32, "groups": 4, "output": "mask"}
+
+
+@pytest.fixture(scope="module")
+def noises(tmp_path_factory: pytest.TempPathFactory) -> Pool:
+    folder = tmp_path_factory.mktemp("pool")
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        noise = {s: torch.from_numpy(0.1 * rng.standard_normal((2, 44100))).float() for s in SOURCES}
+        add_song(folder / "synth" / str(i), noise)
+    return open_pool(folder)
+
+
+def mix(pool: Pool, step: int = 0, sides: bool = False, **changes: Any) -> BandBatch:
+    mixing: Mixing = dataclasses.replace(PLAIN, **changes)
+    return BandMixer(Mixer(pool, mixing, 0), build("d2-gru", {**MODEL, "sides": sides}))(step)
+
+
+def test_shapes_and_repeatability(noises: Pool) -> None:
+    batch = mix(noises, step=4, turns=3, gain=3, equaliser=3, seconds=0.2)
+    assert batch.mixture.shape == (35, 4, 64)
+    assert batch.targets.shape == (35, 4, 4, 64)
+    again = mix(noises, step=4, turns=3, gain=3, equaliser=3, seconds=0.2)
+    assert torch.equal(batch.mixture, again.mixture)
+    assert torch.equal(batch.targets, again.targets)
+
+
+def test_powers_of_the_stems_add_up_to_that_of_the_mixture(noises: Pool) -> None:
+    batch = mix(noises)
+    # Averages of magnitudes of noise grow as the root of the sum of squares.
+    total = batch.targets.square().sum(2).sqrt().mean()
+    assert float(batch.mixture.mean() / total) == pytest.approx(1, abs=0.1)
+
+
+def test_a_lone_source_is_the_mixture(noises: Pool) -> None:
+    # Whatever its gain and equaliser, what is asked of the net and what it hears then agree.
+    batch = mix(noises, gain=6, master=6, equaliser=4, absent=0.75, batch=16)
+    sounding = (batch.targets.sum((0, 3)) > 0).sum(1)  # (item)
+    alone = sounding == 1
+    assert bool(alone.any())
+    ratio = batch.targets.sum(2)[:, alone].sum(0) / batch.mixture[:, alone].sum(0)
+    assert torch.allclose(ratio, torch.ones_like(ratio), atol=0.05)  # over wide bands the curve is not quite flat
+    assert batch.mixture[:, sounding == 0].abs().sum() == 0
+
+
+def test_what_is_at_the_sides(noises: Pool) -> None:
+    batch = mix(noises, sides=True)
+    assert batch.mixture.shape[2] == 128
+    # Independent channels of noise: half of their power is in what they share, half in what they do not.
+    heard, aside = (x.square().mean((0, 2)) for x in batch.mixture.chunk(2, 2))
+    assert torch.allclose(batch.mixture[:, ::2, 64:], batch.mixture[:, 1::2, 64:])  # the same seen from both channels
+    assert torch.allclose(aside / heard, torch.full((4,), 0.5), atol=0.1)
+    mono = mix(noises, sides=True, mono=1)
+    assert float(mono.mixture[..., 64:].max()) < 1e-3 * float(mono.mixture[..., :64].mean())
+
+
+def test_places_between_left_and_right(noises: Pool) -> None:
+    panned = mix(noises, panned=1, pan=6, batch=8)
+    left, right = panned.targets[:, ::2].mean((0, 3)), panned.targets[:, 1::2].mean((0, 3))  # (song, source)
+    assert float((left / right).log2().abs().max()) > 0.5
+    wide, plain = (mix(noises, width=width, batch=16, sides=True).mixture for width in (1, 0))
+    shares, usual = (x[..., 64:].mean((0, 2)) / x[..., :64].mean((0, 2)) for x in (wide, plain))
+    assert float(shares.std()) > 3 * float(usual.std())  # some narrower, some wider
+
+
+def test_songs_of_which_less_is_known(tmp_path: Path) -> None:
+    x = 0.1 * torch.randn(2, 22050)
+    add_song(tmp_path / "songs/a", {"vocals": x, "drums": x, "other": x}, limit=8000)
+    batch = mix(open_pool(tmp_path))
+    assert batch.groups[0, SOURCES.index("other")].tolist() == [0, 0, 1, 1]
+    assert batch.targets[:, :, SOURCES.index("bass")].sum() == 0
+    assert batch.audible[:, 0].tolist() == [1] * 4
+    assert batch.audible[:, -1].tolist() == [0] * 4
+    left, right = batch.split(2)
+    assert left.mixture.shape == right.mixture.shape == (18, 2, 64)
+    assert left.groups.shape == (2, 4, 4)

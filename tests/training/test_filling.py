@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from separate.errors import InputError, UsageError
+from separate.training import filling
+from separate.training.config import Data
+from separate.training.filling import fill, held_out
+from separate.training.pool import Song
+from tests.training.conftest import SOURCES
+from tests.training.corpora import registers, write_song
+
+
+def test_folders_of_stems_are_decoded_once(songs: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    found = fill(tmp_path, [songs], Data(), 44100, said.append)
+    assert sorted(song.name for song in found) == ["song 0", "song 1"]
+    assert all(set(song.stems) == set(SOURCES) for song in found)
+    for song in found:
+        truth = soundfile.read(songs / song.name / "bass.wav")[0].T
+        error = song.stems["bass"].float().numpy() * song.levels["bass"] - truth
+        assert np.abs(error).max() < 1e-3 * np.abs(truth).max()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npy")}
+    assert [song.folder for song in fill(tmp_path, [songs], Data(), 44100, said.append)] == [s.folder for s in found]
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npy")} == before
+    assert not said
+    assert [song.folder for song in fill(tmp_path / "no", [tmp_path], Data(), 44100, said.append)] == [
+        song.folder for song in found
+    ]
+
+
+def test_what_changed_is_decoded_again(tmp_path: Path) -> None:
+    write_song(tmp_path / "data/a", registers(0.3))
+    [old] = fill(tmp_path / "pool", [tmp_path / "data"], Data(), 44100, print)
+    os.utime(tmp_path / "data/a/bass.wav", ns=(1, 1))
+    [new] = fill(tmp_path / "pool", [tmp_path / "data"], Data(), 44100, print)
+    assert new.folder != old.folder
+
+
+def test_copies_are_altered(tmp_path: Path) -> None:
+    write_song(tmp_path / "data/a", registers(0.5))
+    odds = Data(copies=2, pitch=1, time=1, formants=1, reverb=1, compress=1, codec=1)
+    plain, *copies = fill(tmp_path / "pool", [tmp_path / "data"], odds, 44100, print)
+    assert len(copies) == 2
+    assert {song.name for song in (plain, *copies)} == {"a"}
+    assert len({song.length for song in (plain, *copies)}) == 3
+    assert held_out([plain, *copies], 0.5) == ([plain, *copies], [plain])  # one song, however often
+
+
+def test_recordings_of_a_lower_rate_know_less(tmp_path: Path) -> None:
+    stems = registers(0.4)
+    write_song(tmp_path / "data/a", {"voice": stems["bass"][:1], "accomp": stems["other"][:1]}, 16000)
+    [song] = fill(tmp_path / "pool", [tmp_path / "data"], Data(), 44100, print)
+    assert set(song.stems) == {"vocals", "accompaniment"}
+    assert song.limit == 8000
+    [slow] = fill(tmp_path / "pool", [tmp_path / "data"], Data(), 8000, print)
+    assert (slow.rate, slow.limit) == (8000, 4000)
+    assert slow.length / 8000 == pytest.approx(song.length / 44100, abs=2e-4)
+
+
+def test_vocals_and_a_mixture_are_enough(tmp_path: Path) -> None:
+    stems = registers(0.3)
+    write_song(tmp_path / "data/a", {"vocals": stems["vocals"], "mixture": stems["vocals"] + stems["bass"]})
+    [song] = fill(tmp_path / "pool", [tmp_path / "data"], Data(), 44100, print)
+    rest = song.stems["accompaniment"].float() * song.levels["accompaniment"]
+    assert torch.allclose(rest, torch.from_numpy(stems["bass"]).float(), atol=1e-3)
+
+
+def test_a_corrupt_song_is_named_skipped_and_counted(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        write_song(tmp_path / "data" / name, registers(0.3))
+    whole = (tmp_path / "data/b/drums.wav").read_bytes()
+    (tmp_path / "data/b/drums.wav").write_bytes(whole[: len(whole) // 2])
+    said: list[str] = []
+    found = fill(tmp_path / "pool", [tmp_path / "data"], Data(), 44100, said.append)
+    assert [song.name for song in found] == ["a", "c"]
+    assert len(said) == 2
+    assert said[0].startswith(f"skipped {tmp_path}/data/b/drums.wav: its header promises")
+    assert said[1] == "1 of 3 songs were skipped"
+    (tmp_path / "data/a/bass.wav").write_text("no sound")
+    (tmp_path / "data/c/bass.wav").write_text("no sound")
+    with pytest.raises(InputError, match="data: nothing to train with"):
+        fill(tmp_path / "pool", [tmp_path / "data"], Data(), 44100, said.append)
+
+
+def test_stems_that_do_not_belong_together_are_named(tmp_path: Path) -> None:
+    stems = registers(3.0)
+    write_song(tmp_path / "length/a", {**stems, "bass": stems["bass"][:, :44100]})
+    with pytest.raises(InputError, match=r"bass\.wav: is 2\.00 s shorter than .*\.wav"):
+        fill(tmp_path / "pool", [tmp_path / "length"], Data(), 44100, print)
+    write_song(tmp_path / "rate/a", stems)
+    soundfile.write(tmp_path / "rate/a/bass.wav", stems["bass"].T, 48000)
+    with pytest.raises(InputError, match=r"has 48000 Hz, .* 44100 Hz|has 44100 Hz, .* 48000 Hz"):
+        fill(tmp_path / "pool", [tmp_path / "rate"], Data(), 44100, print)
+    with pytest.raises(UsageError, match="no such folder"):
+        fill(tmp_path / "pool", [tmp_path / "none"], Data(), 44100, print)
+
+
+def test_a_data_set_trains_with_its_train_part(tmp_path: Path) -> None:
+    for name in ("train/a", "test/b"):
+        write_song(tmp_path / "data" / name, registers(0.2))
+    assert [s.name for s in fill(tmp_path / "pool", [tmp_path / "data"], Data(), 44100, print)] == ["train/a"]
+
+
+def test_a_corpus_gives_its_songs_and_songs_made_of_it(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filling, "SECONDS", 5.0)
+    said: list[str] = []
+    found = fill(tmp_path, [corpus], Data(synthetic=2), 44100, said.append)
+    assert [(song.name.partition("-")[0], song.recorded) for song in found] == [
+        ("one", True), ("00000", False), ("00001", False),
+    ]  # fmt: skip
+    assert all(set(song.stems) == set(SOURCES) for song in found)
+    assert said == ["made song 1 of 2", "made song 2 of 2"]
+    again = fill(tmp_path, [corpus], Data(synthetic=2), 44100, said.append)
+    assert [song.folder for song in again] == [song.folder for song in found]
+    assert len(said) == 2
+    mine = fill(tmp_path, [corpus], Data(licensed=("research",)), 44100, said.append)
+    assert [song.name for song in mine] == ["secret"]
+
+
+def test_a_corpus_may_have_many_songs_in_a_folder(tmp_path: Path) -> None:
+    stems, rows = registers(0.2), ["path,stem,kind"]
+    (tmp_path / "corpus/clips").mkdir(parents=True)
+    for name in ("ann_1", "bob_1"):
+        for half, stem in (("voice", "vocals"), ("accomp", "other")):
+            soundfile.write(tmp_path / f"corpus/clips/{name}.{half}.wav", stems[stem].T, 16000)
+            rows.append(f"clips/{name}.{half}.wav,{stem},stem")
+    (tmp_path / "corpus/manifest.csv").write_text("\n".join(rows))
+    found = fill(tmp_path / "pool", [tmp_path / "corpus"], Data(), 44100, print)
+    assert [(song.name, set(song.stems)) for song in found] == [
+        (name, {"vocals", "accompaniment"}) for name in ("ann_1", "bob_1")
+    ]
+
+
+def test_songs_to_validate_with_are_chosen_by_name() -> None:
+    songs = [Song(Path(f"{i}-{c}"), f"song {i}", True, 44100, 22050, {}, 1, c > 0) for i in range(40) for c in range(2)]
+    made = [Song(Path(f"made {i}"), f"made {i}", False, 44100, 22050, {}, 1) for i in range(10)]
+    learn, held = held_out(songs + made, 0.3)
+    assert 4 <= len(held) <= 20
+    assert all(song.recorded and not song.altered for song in held)
+    assert {song.name for song in learn}.isdisjoint({song.name for song in held})
+    assert len(learn) + 2 * len(held) == 90
+    smaller = held_out([song for song in songs if song.name != held[0].name], 0.3)[1]
+    assert {song.name for song in smaller} == {song.name for song in held} - {held[0].name}
+    assert len({song.name for song in held_out(songs[:4], 1e-9)[1]}) == 1
+    assert held_out(made, 0.1)[1]

@@ -1,0 +1,183 @@
+"""Whole runs: stopped and resumed, on one process and on two, interrupted, and resumed wrongly."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from separate.checkpoints.weights import read_header
+from separate.errors import InputError, SeparateError
+from separate.training.config import Recipe
+from separate.training.run import run_recipe
+from separate.training.trainer import Trainer
+from tests.training.conftest import TINY
+
+
+def quiet(message: str) -> None:
+    """Say nothing."""
+
+
+def changed(recipe: Recipe, **schedule: Any) -> Recipe:
+    return dataclasses.replace(recipe, schedule=dataclasses.replace(recipe.schedule, **schedule))
+
+
+def weights(run: Path) -> dict[str, dict[str, torch.Tensor]]:
+    state = torch.load(run / "state.pt", weights_only=True)
+    return {name: state[name] for name in ("model", "average")}
+
+
+def same(one: Path, other: Path) -> bool:
+    left, right = weights(one), weights(other)
+    return all(torch.equal(left[name][key], right[name][key]) for name in left for key in left[name])
+
+
+# Fields of their own: turns that a stop falls into, dropout, and a seed.
+WILD = dataclasses.replace(TINY, mixing=dataclasses.replace(TINY.mixing, turns=3, gain=4, equaliser=3, absent=0.1))
+PLAIN = dataclasses.replace(
+    changed(TINY, workers=0, optimiser="adam", ema=0, validate=0.0001),
+    objective={"name": "log-mse"},
+    model={"n_fft": 512, "hop": 128, "width": 32, "groups": 4, "wiener": 0},
+)
+
+
+@pytest.mark.parametrize("recipe", [WILD, PLAIN], ids=["bands", "waveforms"])
+def test_stopping_and_going_on_changes_no_bit(songs: Path, tmp_path: Path, recipe: Recipe) -> None:
+    recipe = changed(recipe, steps=7)
+    pool = tmp_path / "pool"
+    torch.manual_seed(99)
+    assert run_recipe(recipe, [songs], tmp_path / "whole", pool=pool, say=quiet)
+    torch.manual_seed(11)
+    constant = changed(recipe, steps=4)
+    assert run_recipe(constant, [songs], tmp_path / "parts", pool=pool, say=quiet)
+    assert not same(tmp_path / "whole", tmp_path / "parts")
+    assert run_recipe(recipe, [], tmp_path / "parts", pool=pool, say=quiet)  # the data are remembered
+    assert same(tmp_path / "whole", tmp_path / "parts")
+    assert read_header(tmp_path / "parts/last.safetensors").training["steps"] == 7
+
+
+def test_a_run_leaves_checkpoints_and_logs(songs: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    per_step = TINY.mixing.batch * TINY.mixing.seconds / 3600
+    recipe = changed(dataclasses.replace(TINY, licence="MIT", half=True), steps=40, validate=20 * per_step)
+    assert run_recipe(recipe, [songs], tmp_path, say=said.append)
+    for name in ("last", "best"):
+        header = read_header(tmp_path / f"{name}.safetensors")
+        assert header.licence == "MIT"
+        assert header.training["data"] == [songs.name]
+        assert str(songs) not in str(header.training)  # where it lies on this machine is nobody's business
+    assert set(read_header(tmp_path / "best.safetensors").training["validation"]) == {
+        "vocals",
+        "drums",
+        "bass",
+        "other",
+    }
+    log, validation = ((tmp_path / f"{name}.csv").read_text().splitlines() for name in ("log", "validation"))
+    assert log[0] == "step,minutes,loss,times_real_time,waiting"
+    assert log[-1].split(",")[0] == "40"
+    assert 0 <= float(log[-1].split(",")[4]) < 1
+    assert validation[0] == "step,minutes,loss,vocals,drums,bass,other"
+    assert [row.split(",")[0] for row in validation[1:]] == ["20", "40"]
+    assert said[0].startswith("1 songs to learn from, 0.0 h; 1 to validate with")
+    assert any("validation loss" in line and "(best); SDR in dB: vocals" in line for line in said)
+
+
+def test_without_progress_it_stops(songs: Path, tmp_path: Path) -> None:
+    recipe = changed(TINY, steps=500, validate=1e-9, patience=2, rate=0.0)  # it learns nothing
+    assert run_recipe(recipe, [songs], tmp_path, say=quiet)
+    assert read_header(tmp_path / "last.safetensors").training["steps"] == 3
+
+
+def test_epochs_count_how_often_all_was_heard(songs: Path, tmp_path: Path) -> None:
+    run_recipe(changed(TINY, steps=0, epochs=1.5), [songs], tmp_path, say=quiet)  # one song of a second
+    assert read_header(tmp_path / "last.safetensors").training["steps"] == 8  # of 0.2 s each
+
+
+def test_ctrl_c_finishes_the_step_and_saves(songs: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+
+    def say(message: str) -> None:
+        said.append(message)
+        if "to learn from" in message:
+            threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    before = signal.getsignal(signal.SIGINT)
+    assert not run_recipe(changed(TINY, steps=100_000), [songs], tmp_path, say=say)
+    assert signal.getsignal(signal.SIGINT) is before
+    steps = read_header(tmp_path / "last.safetensors").training["steps"]
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["progress"][0] == steps
+    assert run_recipe(changed(TINY, steps=steps + 1), [], tmp_path, say=quiet)
+
+
+def test_a_loss_that_is_no_number_ends_the_run(songs: Path, tmp_path: Path) -> None:
+    loud = dataclasses.replace(PLAIN, mixing=dataclasses.replace(TINY.mixing, scale=(1e38, 1e38)))
+    with pytest.raises(SeparateError, match="step 1: loss nan, gradient nan; what was saved last is kept"):
+        run_recipe(loud, [songs], tmp_path, say=quiet)
+    assert not (tmp_path / "state.pt").exists()
+
+
+def test_a_damaged_state_is_named(songs: Path, tmp_path: Path) -> None:
+    (tmp_path / "state.pt").write_text("nothing")
+    with pytest.raises(InputError, match=r"state\.pt: is no run's state, or a damaged one"):
+        run_recipe(TINY, [songs], tmp_path, say=quiet)
+
+
+TWO = """
+import sys
+from pathlib import Path
+from tests.training.test_run import TWO_RANKS
+from separate.training.run import run_recipe
+import torch, torch.distributed as dist
+from separate.training import run as module
+train = module.train
+def keep(trainer, *args, **more):
+    done = train(trainer, *args, **more)
+    torch.save(trainer.model.state_dict(), Path(sys.argv[2]) / f"rank{trainer.rank}.pt")
+    return done
+module.train = keep
+assert run_recipe(TWO_RANKS, [Path(sys.argv[1])], Path(sys.argv[2]), say=print)
+"""
+
+TWO_RANKS = changed(dataclasses.replace(PLAIN, mixing=dataclasses.replace(TINY.mixing, batch=4)), steps=10)
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does(songs: Path, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", TWO, str(songs), str(tmp_path)],
+            env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    outputs = [process.communicate(timeout=200) for process in ranks]
+    assert [process.returncode for process in ranks] == [0, 0], outputs
+    assert outputs[1][0] == ""  # one speaks for all
+    first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert run_recipe(TWO_RANKS, [songs], tmp_path / "alone", say=quiet)
+    alone = weights(tmp_path / "alone")["model"]
+    start = Trainer(TWO_RANKS).model.state_dict()
+    # Gradients are rounded otherwise, and Adam makes much of the little ones: of all that was learnt, some per cent.
+    apart, moved = (
+        math.sqrt(sum(float((weight - other[name]).square().sum()) for name, weight in first.items()))
+        for other in (alone, start)
+    )
+    assert apart < 0.05 * moved
+    losses = [float(row.split(",")[2]) for row in (tmp_path / "validation.csv").read_text().splitlines()[1:]]
+    assert losses[-1] < 0.95 * losses[0]
