@@ -44,7 +44,8 @@ HELP_PAGES: dict[str, str] = GENERATE["pages"]((ROOT / "docs" / "usage.md").read
 
 
 def test_there_is_a_help_page_for_every_command() -> None:
-    assert set(HELP_PAGES) == {"--help", "evaluate --help", "models --help", "models show --help", "train --help"}
+    commands = ["convert", "evaluate", "models", "models show", "train"]
+    assert set(HELP_PAGES) == {"--help", *(f"{command} --help" for command in commands)}
 
 
 @pytest.mark.parametrize("arguments", HELP_PAGES)

@@ -72,7 +72,7 @@ app.command(DEFAULT, cls=Default, hidden=True, epilog=EPILOG)(run_command)
 app.command("evaluate", cls=Command, context_settings={"allow_extra_args": True})(evaluate_command)
 app.add_typer(models_app, name="models")
 app.command("train")(train_command)
-app.command("convert")(convert_command)
+app.command("convert", cls=Command)(convert_command)
 
 
 def main() -> None:

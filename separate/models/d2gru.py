@@ -64,7 +64,7 @@ class D2GRUConfig:
         if self.bands and self.output == "log":
             raise ValueError('bands need output = "mask": magnitudes cannot be interpolated from them')
         if not 0 <= 2 * self.context < self.segment:
-            raise ValueError(f"a context of {self.context} s at either end leaves nothing of {self.segment} s")
+            raise ValueError(f"a context of {self.context} s at either end fills a segment of {self.segment} s")
         check_post(self.wiener, self.griffin_lim)
 
     def _check_sizes(self) -> None:

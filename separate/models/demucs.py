@@ -59,7 +59,7 @@ class DemucsConfig:
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
         if not 0 <= 2 * self.context < self.segment:
-            raise ValueError(f"a context of {self.context} s at either end leaves nothing of {self.segment} s")
+            raise ValueError(f"a context of {self.context} s at either end fills a segment of {self.segment} s")
 
 
 _LEAST = {"channels": 2, "growth": 1, "lstm_layers": 0, "rescale": 0}

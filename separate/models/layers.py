@@ -21,7 +21,7 @@ def check_frames(sample_rate: int, n_fft: int, hop: int, segment: float, context
     if n_fft < 4 or n_fft % 2 or not 1 <= hop <= n_fft // 4:
         raise ValueError(f"n_fft = {n_fft} must be even, and hop = {hop} from 1 to a quarter of it")
     if not 0 <= 2 * context < segment:
-        raise ValueError(f"a context of {context} s at either end leaves nothing of {segment} s")
+        raise ValueError(f"a context of {context} s at either end fills a segment of {segment} s")
 
 
 def check_names(sources: Sequence[str]) -> None:
@@ -76,7 +76,7 @@ class Bands(nn.Module):
     Band centres: c(b) = b below b₀, and b₀ · exp((b − b₀) / b₀) above, with b₀ so that the last band sits on bin
     `bins` − 1: the spacing grows smoothly from one bin. A bin between two centres belongs to both, by its distance to
     each, so that `expand` interpolates and a constant stays one. Bins from `bins` upwards take the last band's value.
-    Both directions compute in float32, under `torch.autocast` too.
+    Both directions compute in float32, under `torch.autocast` too, or in float64 where that is what comes in.
 
     >>> bands = Bands(total=9, bins=9, bands=5)
     >>> bands.expand(torch.ones(5, 1)).squeeze()
@@ -103,13 +103,15 @@ class Bands(nn.Module):
 
     def compress(self, x: Tensor) -> Tensor:
         """Average bins into bands: (..., bin, frame) -> (..., band, frame)."""
-        weight = self.weight[:, : self.bins]
+        x = x[..., : self.bins, :].to(torch.promote_types(x.dtype, torch.float32))
+        weight = self.weight[:, : self.bins].to(x.dtype)
         with torch.autocast(x.device.type, enabled=False):
-            return (weight / weight.sum(1, keepdim=True)) @ x[..., : self.bins, :].float()
+            return (weight / weight.sum(1, keepdim=True)) @ x
 
     def expand(self, x: Tensor) -> Tensor:
         """Interpolate bands into bins: (..., band, frame) -> (..., bin, frame)."""
-        return x[..., self.left, :].lerp_(x[..., self.left + 1, :], self.share[:, None])
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        return x[..., self.left, :].lerp_(x[..., self.left + 1, :], self.share[:, None].to(x.dtype))
 
 
 def band_centres(bins: int, bands: int) -> list[float]:

@@ -61,7 +61,7 @@ class MaDConfig:
         if self.bins > self.n_fft // 2 + 1 or self.bands == 1:
             raise ValueError(f"bins = {self.bins} and bands = {self.bands} must fit {self.n_fft // 2 + 1} bins")
         if self.sequence <= 2 * self.margin:
-            raise ValueError(f"a margin of {self.margin} at either end leaves nothing of {self.sequence} frames")
+            raise ValueError(f"a margin of {self.margin} at either end fills a sequence of {self.sequence} frames")
         if self.residual not in _RESIDUALS:
             raise ValueError(f"residual must be one of {', '.join(_RESIDUALS)}, got {self.residual!r}")
 

@@ -54,7 +54,7 @@ class SubbandConfig:
                 "n_fft into even parts, and hop be at most a quarter of n_fft"
             )
         if not 0 <= 2 * self.context < self.segment:
-            raise ValueError(f"a context of {self.context} s at either end leaves nothing of {self.segment} s")
+            raise ValueError(f"a context of {self.context} s at either end fills a segment of {self.segment} s")
         if self.level < 0:
             raise ValueError(f"level must be a time of at least 0 s, got {self.level}")
 

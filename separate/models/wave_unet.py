@@ -54,7 +54,7 @@ class WaveUNetConfig:
         if len(self.sources) < (2 if self.output == "difference" else 1):
             raise ValueError(f"sources are too few for output = {self.output!r}: {self.sources!r}")
         if not 0 <= 2 * self.context < self.segment:
-            raise ValueError(f"a context of {self.context} s at either end leaves nothing of {self.segment} s")
+            raise ValueError(f"a context of {self.context} s at either end fills a segment of {self.segment} s")
 
 
 _CHOICES = {"padding": ("valid", "same"), "up": ("linear", "learned"), "output": ("difference", "direct")}

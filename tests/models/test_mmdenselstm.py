@@ -152,7 +152,7 @@ def test_on_the_grid_chunks_are_nearly_the_whole_song() -> None:
         ({"high": [1] * 23}, "high must be .* that 1025 bins allow"),
         ({"full_units": [0, 128]}, "full_units must be even, one number for each"),
         ({"middle_units": [0, 0, 0, 31, 0, 0, 0]}, "middle_units must be even"),
-        ({"context": 7.0}, "leaves nothing"),
+        ({"context": 7.0}, "fills a segment"),
         ({"wiener": -1}, "count iterations"),
     ],
 )

@@ -218,7 +218,7 @@ def test_chunks_agree_with_the_whole_song() -> None:
         ({"hidden": 5}, "a width of 5 does not split into two directions"),
         ({"bins": 2050}, "bins = 2050 must fit 2049 bins"),
         ({"dropout": 1.0}, "dropout must be a share from 0 to below 1, got 1.0"),
-        ({"context": 15.0}, "a context of 15.0 s at either end leaves nothing of 30.0 s"),
+        ({"context": 15.0}, "a context of 15.0 s at either end fills a segment of 30.0 s"),
         ({"n_fft": 4095}, "n_fft = 4095 must be even, and hop = 1024"),
         ({"sample_rate": 0}, "sample_rate must be at least 1, got 0"),
         ({"wiener": -1}, "wiener and griffin_lim count iterations, got -1 and 0"),

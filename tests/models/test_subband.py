@@ -262,7 +262,7 @@ def test_off_the_grid_chunks_are_near_the_whole_song(name: str) -> None:
         ({"hop": 90, "bands": 4}, "hop = 90 must split into 4 bands"),
         ({"n_fft": 256, "hop": 88}, "hop be at most a quarter"),
         ({"sources": ()}, "at least one, got none"),
-        ({"context": 0.5}, "leaves nothing of 1.0 s"),
+        ({"context": 0.5}, "fills a segment of 1.0 s"),
         ({"level": -1.0}, "level must be .*-1.0"),
         ({"sample_rate": 0}, "sample_rate must be .*0"),
     ],
