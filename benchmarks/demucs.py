@@ -6,8 +6,8 @@
 First the nets alone, with one batch of chunks: there the difference counts too, 20 log10(‖ours − theirs‖ / ‖theirs‖) of
 the worst stem. Then a song of as many chunks, from samples to stems, each program with its own way of cutting it up
 and its own defaults: `apply_model`, one chunk after the other, and `Separator`. All take turns, and each ratio is the
-median over the turns of the package's time divided by ours in the same turn. Run it on an idle machine; with `--threads 1`
-processor time is measured instead of time, and other programs on the machine count for little.
+median over the turns of the package's time divided by ours in the same turn. Run it on an idle machine; with
+`--threads 1` processor time is measured instead of time, and other programs on the machine count for little.
 """
 
 from __future__ import annotations
