@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from separate.dsp.parallel import side_by_side
+from separate.metrics.schur import toeplitz_solve
 
 __all__ = ["Read", "Signals", "correlations", "distortion_filters"]
 
@@ -106,17 +107,30 @@ def distortion_filters(r: Tensor, d: Tensor) -> Tensor:
     if not r.isfinite().all():
         return h.fill_(torch.nan)
     kept = independent(r[..., 0])
-    D = d[kept].transpose(1, 2).flatten(0, 1)  # (reference × lag, estimate)
-    G = gram(r[kept][:, kept])
+    h[kept] = solved(r[kept][:, kept], d[kept])
+    return h
+
+
+def solved(r: Tensor, d: Tensor) -> Tensor:
+    """Solve the normal equations for filters (reference, estimate, lag).
+
+    Many equations are solved by their structure, few by a plain factor, which is faster then, and so are those that are
+    nearly singular, because it is more exact.
+    """
+    if r.shape[0] * r.shape[2] > 2048:
+        fast = toeplitz_solve(r, d)
+        if fast is not None:
+            return fast
+    D = d.transpose(1, 2).flatten(0, 1)  # (reference × lag, estimate)
+    G = gram(r)
     factor, failed = torch.linalg.cholesky_ex(G)
     if failed:
         del factor
         G.diagonal().mul_(1 + NOISE_FLOOR)
         factor = torch.linalg.cholesky(G)
-    solution = torch.linalg.solve_triangular(factor, D, upper=False)  # cholesky_solve would copy the factor.
+    solution: Tensor = torch.linalg.solve_triangular(factor, D, upper=False)  # cholesky_solve would copy the factor.
     solution = torch.linalg.solve_triangular(factor.mT, solution, upper=True)
-    h[kept] = solution.view(len(kept), d.shape[2], d.shape[1]).transpose(1, 2)
-    return h
+    return solution.view(len(r), d.shape[2], d.shape[1]).transpose(1, 2)
 
 
 def independent(r: Tensor) -> Tensor:

@@ -48,6 +48,6 @@ def test_silence_has_a_gradient_that_is_a_number() -> None:
     magnitudes = torch.zeros(3, 1, 2, 4)
     magnitudes[..., 1, :] = torch.rand(3, 1, 4)
     magnitudes.requires_grad_()
-    ratio_mask(magnitudes).square().sum().backward()
+    ratio_mask(magnitudes).square().sum().backward()  # type: ignore[no-untyped-call]
     assert magnitudes.grad is not None
     assert bool(magnitudes.grad.isfinite().all())
