@@ -49,7 +49,7 @@ def completed(words: str) -> list[str]:
 def test_completion() -> None:
     assert completed("separate --mod") == ["--model"]
     assert completed("separate mod") == ["models"]
-    assert completed("separate song.wav --model d2") == ["d2-gru"]
+    assert completed("separate song.wav --model d2") == ["d2-gru", "d2-gru-research"]
     assert completed("separate song.wav --format o") == ["ogg", "opus"]
     assert completed("separate models sh") == ["show"]
 
