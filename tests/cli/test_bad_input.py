@@ -184,7 +184,7 @@ def test_a_full_disk(tiny: Path, tmp_path: Path, format: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["--model", "d2-grue"], 3, "unknown model 'd2-grue': did you mean d2-gru?"),
+        (["--model", "d2-grue"], 3, "unknown model 'd2-grue': did you mean d2-gru or d2-gru-research?"),
         (["--model", "./none.safetensors"], 3, "no such checkpoint file"),
         (["--model", "hf:nonsense"], 3, "is written hf:user/repo/file.safetensors@revision"),
         (["--stems", "guitar"], 2, "--stems 'guitar': this model separates vocals, drums, bass, other"),
