@@ -47,7 +47,9 @@ class Sndfile:
     def __init__(self, file: BinaryIO) -> None:
         file.seek(0)
         self._file = file
-        self._sound = soundfile.SoundFile(file)
+        # The descriptor, not the object: libsndfile would call back into Python for every read, and an interrupt that
+        # arrives within such a call is lost.
+        self._sound = soundfile.SoundFile(file.fileno(), closefd=False)
         subtype: str = self._sound.subtype
         # A FLAC encoded into a pipe states no length, and then libsndfile cannot seek. The end of an Opus file it gets
         # wrong when a block ends shortly before.
@@ -89,7 +91,7 @@ class Sndfile:
     def _last_good(self, position: int) -> int:
         """Go on from `position` in small steps until decoding fails again; a decoder that failed cannot seek."""
         self._file.seek(0)
-        with contextlib.suppress(soundfile.SoundFileError), soundfile.SoundFile(self._file) as fresh:
+        with contextlib.suppress(soundfile.SoundFileError), soundfile.SoundFile(self._file.fileno(), closefd=False) as fresh:
             fresh.seek(position)
             while count := len(fresh.read(1024)):
                 position += count

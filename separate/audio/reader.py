@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -69,6 +70,7 @@ class AudioReader:
         else:
             self.name = name or str(getattr(source, "name", "<stream>"))
         self._song = shown(self.name)
+        self._in_use = threading.Lock()
         self._file = _open(source, self._song)
         try:
             self._decoder = (
@@ -97,7 +99,7 @@ class AudioReader:
         end = sys.maxsize if stop is None else stop
         position = start
         try:
-            for block in self._decoder.blocks(start, end, size):
+            for block in self._guarded(self._decoder.blocks(start, end, size)):
                 self._check_finite(block, position)
                 position += block.shape[1]
                 yield block
@@ -110,10 +112,20 @@ class AudioReader:
         if position < min(end, self.frames or 0) - self._decoder.tolerance:
             raise self._cut_short(position, "the sound stops")
 
+    def _guarded(self, blocks: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+        """Decode under the lock, so that nobody closes the file meanwhile; a closed file has no more blocks."""
+        while True:
+            with self._in_use:
+                block = None if self._file.closed else next(blocks, None)
+            if block is None:
+                return
+            yield block
+
     def close(self) -> None:
-        """Close the file; a stream that was passed in stays open."""
-        self._decoder.close()
-        self._file.close()
+        """Close the file, once a thread that reads it is through with its block; a stream passed in stays open."""
+        with self._in_use:
+            self._decoder.close()
+            self._file.close()
 
     def _check_finite(self, block: NDArray[np.float32], position: int) -> None:
         finite = np.isfinite(block).all(axis=0)
