@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from separate.batch.plan import model_label
-from separate.cli.progress import Reporter
-from separate.cli.run import (
+from separate.cli.options import (
     MODEL_HELP,
     SPEED,
     TALK,
@@ -34,6 +33,7 @@ from separate.cli.run import (
     option,
     part,
 )
+from separate.cli.progress import Reporter
 from separate.errors import UsageError
 
 if TYPE_CHECKING:

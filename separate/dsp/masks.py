@@ -23,15 +23,17 @@ def ratio_mask(magnitudes: Tensor, power: float = 1.0) -> Tensor:
     >>> ratio_mask(magnitudes).flatten().tolist()
     [0.75, 0.25]
     """
-    # Shares of the loudest source rather than bare magnitudes: powers of those would over- or underflow in float32.
-    loudest = magnitudes.amax(dim=-4, keepdim=True)  # (..., 1, channel, bin, frame)
-    silent = loudest <= 0
-    shares = torch.where(silent, 1.0, magnitudes / loudest.masked_fill(silent, 1.0))  # no 0/0, whose gradient is none
-    if power != 1:
-        shares = shares.pow(power)
-    return shares / shares.sum(dim=-4, keepdim=True)  # (..., source, channel, bin, frame)
+    if power != 1:  # of the loudest source: powers of bare magnitudes would over- or underflow in float32
+        loudest = magnitudes.amax(dim=-4, keepdim=True)  # (..., 1, channel, bin, frame)
+        magnitudes = (magnitudes / loudest.masked_fill(loudest <= 0, 1)).pow(power)
+    total = magnitudes.sum(dim=-4, keepdim=True)  # (..., 1, channel, bin, frame)
+    silent = total <= 0
+    masks = magnitudes / total.masked_fill_(silent, 1)  # no 0/0, whose gradient is none
+    return masks.masked_fill_(silent, 1 / magnitudes.shape[-4])  # (..., source, channel, bin, frame)
 
 
 def apply_masks(masks: Tensor, mixture: Tensor) -> Tensor:
     """Multiply the mixture (..., channel, bin, frame) by the masks (..., source, channel, bin, frame)."""
-    return masks * mixture.unsqueeze(-4)  # (..., source, channel, bin, frame)
+    # In real numbers: torch would first turn the masks into complex ones.
+    parts = torch.view_as_real(mixture.contiguous()).unsqueeze(-5)  # (..., 1, channel, bin, frame, 2)
+    return torch.view_as_complex(masks.unsqueeze(-1) * parts)  # (..., source, channel, bin, frame)

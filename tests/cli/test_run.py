@@ -18,7 +18,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from separate import AudioReader, Separator
-from separate.cli.run import seconds
+from separate.cli.options import seconds
 from separate.errors import UsageError
 from tests.conftest import Outcome, music
 
