@@ -6,15 +6,17 @@ skip from the layer that it mirrors. No spectrogram anywhere: samples in, sample
     encoder: conv 8, stride 4 -> ReLU -> conv 1 -> GLU
     decoder: + skip -> conv 3 -> GLU -> transposed conv 8, stride 4 -> ReLU
 
-No convolution is padded. Instead the mixture is, to a length of which no layer leaves a sample over. Every variant of
-the paper's Table 2 is a row of ABLATIONS. Inside, everything is (batch, channel, 1, time) with the channels next to
-each other in memory, where a convolution is a matrix product without copies.
+No convolution is padded. Instead the mixture is, to a length of which no layer leaves a sample over: in front always by
+the same, so that frames lie on one grid whatever the length. Every variant of the paper's Table 2 is a row of
+ABLATIONS. Inside, everything is (batch, channel, 1, time) with the channels next to each other in memory, where a
+convolution is a matrix product without copies.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -154,7 +156,7 @@ class Demucs(nn.Module):
         """Run the layers: (batch, 2, time) -> (batch, source, 2, time)."""
         length = mix.shape[2]
         missing = self.valid_length(length) - length
-        x = channels_last(F.pad(mix, (missing // 2, missing - missing // 2)))
+        x = channels_last(F.pad(mix, (self.before, missing - self.before)))
         linear = self.config.up == "linear"
         saved = []
         for encode in self.encoder:
@@ -168,7 +170,7 @@ class Demucs(nn.Module):
                 size = (1, (x.shape[3] - 1) * self.config.stride + 1)
                 x = F.interpolate(x, size, mode="bilinear", align_corners=True)
             x = decode(x + trimmed(saved.pop(), x.shape[3]))
-        return trimmed(x, length).to(mix.dtype).reshape(len(x), len(self.sources), STEREO, length)
+        return x[..., :length].to(mix.dtype).reshape(len(x), len(self.sources), STEREO, length)
 
     def valid_length(self, length: int) -> int:
         """Find the length of an input that no layer leaves a sample of, and whose output has at least `length`.
@@ -185,6 +187,20 @@ class Demucs(nn.Module):
         for _ in range(self.config.depth):
             length = (length - 1) * stride + kernel
         return length
+
+    @cached_property
+    def before(self) -> int:
+        """How much shorter an output is at either end than an input of a valid length."""
+        kernel, stride, ends = self.config.kernel, self.config.stride, self.config.decoder_kernel - 1
+        length = valid = self.valid_length(1)
+        for _ in range(self.config.depth):
+            length = (length - kernel) // stride + 1
+        for _ in range(self.config.depth):
+            if self.config.up == "linear":
+                length = (length - 1) * stride + 1 - ends - (kernel - 1)
+            else:
+                length = (length - ends - 1) * stride + kernel
+        return (valid - length) // 2
 
 
 def encoder_layer(config: DemucsConfig, inputs: int, width: int) -> nn.Sequential:
