@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.chunking import music
+from separate.cli.process import tune
 from separate.models.demucs import Demucs, DemucsConfig
 from separate.separator import ArraySong, Separator
 
@@ -35,7 +36,7 @@ with warnings.catch_warnings():
 PRECISIONS = ("float32", "bfloat16")
 
 
-def package(model: Demucs) -> Any:
+def package(model: Demucs, segment: float) -> Any:
     """Make the authors' code with our weights, and with the settings of version 1."""
     config = model.config
     theirs = Package(
@@ -46,7 +47,7 @@ def package(model: Demucs) -> Any:
         norm_starts=config.depth,
         dconv_mode=0,
         resample=False,
-        segment=config.segment,
+        segment=segment,
     )
     theirs.load_state_dict(model.state_dict())
     for layer in theirs.decoder:
@@ -94,10 +95,13 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    model = Demucs(DemucsConfig(channels=options.channels, segment=options.seconds)).eval()
-    theirs = package(model)
-    total = options.chunks * options.seconds
-    song = music(total, model.sample_rate)  # (channel, time)
+    tune()  # helps both
+    model = Demucs(DemucsConfig(channels=options.channels)).eval()
+    theirs = package(model, options.seconds)
+    # A length that needs the least padding, which both then divide alike.
+    length = model.valid_length(round(options.seconds * model.sample_rate)) - 2 * model.before
+    total = options.chunks * length / model.sample_rate
+    song = music(total, model.sample_rate)[:, : options.chunks * length]  # (channel, time)
     chunks = song.view(len(song), options.chunks, -1).transpose(0, 1).contiguous()
 
     def net(precision: str) -> Callable[[], Tensor]:
@@ -118,7 +122,7 @@ def main() -> None:
         runs = {"package": lambda: theirs(chunks)} | {f"separate {name}": net(name) for name in PRECISIONS}
         times, stems = take_turns(runs, options.turns)
         report(times, total, {name: worst(stems["package"], stems[name]) for name in list(runs)[1:]})
-        print(f"\nA song of {total:g} s")
+        print(f"\nA song of {total:.0f} s")
         whole: dict[str, Callable[[], Any]] = {
             "package, apply_model": lambda: apply_model(theirs, song[None], shifts=0, segment=options.seconds)
         }

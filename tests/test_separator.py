@@ -82,6 +82,39 @@ def test_rate_of_the_result() -> None:
     assert stems["all"].shape == (2, 32000)
 
 
+@pytest.mark.parametrize("length", [1, 5000, 130_001])
+@pytest.mark.parametrize(("rate", "target"), [(44100, 44100), (48000, 48000), (48000, 8000), (8000, 48000)])
+def test_the_mixture_beside_its_stems(length: int, rate: int, target: int) -> None:
+    """The song as it was read, sample by sample with its stems, whatever block each of them came in."""
+    samples = music(length / rate, rate)
+    separator = Separator(Identity(), device="cpu", segment=0.2, overlap=0)
+    stems = separator.separate(ArraySong(samples, rate), stems=["all", "mixture"], rate=target)
+    assert list(stems) == ["all", "mixture"]
+    assert stems["all"].shape == stems["mixture"].shape == (2, -(-length * target // rate))
+    if rate == target:
+        assert np.array_equal(stems["mixture"], samples)
+    both = separator.separate(ArraySong(samples, rate), rate=target)
+    assert np.array_equal(both["all"], stems["all"])
+    # Once and twice resampled are the same below the upper end of the band.
+    window = np.hanning(stems["all"].shape[1])
+    spectra = [np.abs(np.fft.rfft(window * wave)) for wave in (stems["all"] - stems["mixture"], stems["mixture"])]
+    low = int(0.42 * min(rate, target) / target * stems["all"].shape[1])
+    assert spectra[0][:, :low].max(initial=0) <= 1e-3 * spectra[1].max()
+
+
+def test_a_mixture_is_not_summed_up_from_stems_that_do_not_sum() -> None:
+    class Deaf(Identity):
+        sums = False
+
+        def forward(self, mix: Tensor) -> Tensor:
+            return torch.stack([mix / 2, mix / 4], 1)
+
+    samples = music(1.0, 44100)
+    stems = Separator(Deaf(), device="cpu").separate(ArraySong(samples, 44100), stems=["mixture", "all"], start=0.3)
+    assert np.array_equal(stems["mixture"], samples[:, 13230:])
+    assert np.abs(stems["all"] - samples[:, 13230:] / 2).max() < 1e-6
+
+
 @pytest.mark.parametrize(("start", "end"), [(0.0, 0.4), (0.3, 1.1), (2.0, None), (2.9, 99.0), (0.1, 0.10001)])
 @pytest.mark.parametrize("rate", [44100, 48000])
 def test_a_part_is_cut_to_the_sample(start: float, end: float | None, rate: int) -> None:
@@ -258,6 +291,14 @@ def test_chunks_start_where_the_model_wants_them() -> None:
     assert choose_chunking(model, None, 0.1, 1, 1).hop % 8192 == 0
     short = choose_chunking(model, 0.2, 0.1, 1, 1)  # there the grid has to be finer
     assert 0.15 * 44100 < short.segment <= 0.2 * 44100
+
+
+def test_as_many_chunks_at_once_as_the_model_likes_unless_the_user_says() -> None:
+    model = Identity()
+    assert Separator(model, device="cpu").chunking.batch == 4
+    model.batch = 7  # type: ignore[assignment]
+    assert Separator(model, device="cpu").chunking.batch == 7
+    assert Separator(model, device="cpu", batch=2).chunking.batch == 2
 
 
 def test_unknown_stems_and_parts(tiny: Path, song: Path) -> None:

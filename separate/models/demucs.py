@@ -34,8 +34,8 @@ class DemucsConfig:
 
     sources: tuple[str, ...] = ("drums", "bass", "other", "vocals")
     sample_rate: int = 44100
-    segment: float = 10.0  # seconds of a chunk: what the paper trains on
-    context: float = 1.0  # of which so many at either end are only surroundings
+    segment: float = 12.0  # seconds of a chunk; the paper trains on 10 s
+    context: float = 0.5  # of which so many at either end are only surroundings
     channels: int = 64  # of the first layer
     growth: float = 2.0  # channels of a layer per channel of the one before
     depth: int = 6
@@ -125,6 +125,7 @@ class Demucs(nn.Module):
         self.config = config
         self.sources, self.sample_rate = config.sources, config.sample_rate
         self.segment, self.context = config.segment, config.context
+        self.batch = 8  # the LSTM reads its 134 million weights for every step, and more chunks share them
         self.sums = False
         self.encoder, self.decoder = nn.ModuleList(), nn.ModuleList()
         inputs, width = STEREO, config.channels
