@@ -1,4 +1,7 @@
-"""Write the `--help` pages into usage.md, between the comments that name them: python docs/generate.py."""
+"""Write what is made by a program into the documents, between comments: python docs/generate.py.
+
+The `--help` pages go into usage.md, the cards of the registry's models into models.md.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from separate.checkpoints.cards import row_cards
+from separate.checkpoints.registry import read_registry
+
 USAGE = Path(__file__).with_name("usage.md")
+MODELS = Path(__file__).with_name("models.md")
+REGISTRY = Path(__file__).parents[1] / "checkpoints.toml"
 PAGE = re.compile(r"(<!-- help: separate ([^\n]*) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+CARDS = re.compile(r"(<!-- cards -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
 def help_page(arguments: str) -> str:
@@ -31,5 +40,12 @@ def renewed(text: str) -> str:
     return PAGE.sub(lambda found: f"{found[1]}```text\n{help_page(found[2])}\n```\n{found[4]}", text)
 
 
+def with_cards(text: str) -> str:
+    """Replace the cards in a document by those of today's registry."""
+    cards = row_cards(read_registry(REGISTRY))
+    return CARDS.sub(lambda found: f"{found[1]}{cards}\n{found[3]}", text)
+
+
 if __name__ == "__main__":
     USAGE.write_text(renewed(USAGE.read_text("utf-8")), "utf-8")
+    MODELS.write_text(with_cards(MODELS.read_text("utf-8")), "utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Protocol
 
 import numpy as np
@@ -11,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from separate.audio.resample import Resampler
 from separate.errors import InputError, UsageError
 from separate.stream import Fifo
 
-__all__ = ["Part", "Song", "part_of", "share_rest"]
+__all__ = ["Part", "Song", "beside", "part_of", "share_rest"]
 
 
 class Song(Protocol):
@@ -103,13 +105,29 @@ def part_of(song: Song, start: float, end: float | None, margin: float, rate: in
     )
 
 
-def share_rest(blocks: Iterable[Tensor], mixture: Fifo) -> Iterator[Tensor]:
-    """Give what stems lack of the mixture to all of them alike, so that they sum to it.
+def share_rest(stems: Tensor, mix: Tensor) -> Tensor:
+    """Give what stems (source, channel, time) lack of their mix (channel, time) to all of them alike.
 
-    That is the band that the model's sample rate cannot carry. Samples beyond the mixture's end are dropped.
+    That is the band that the model's sample rate cannot carry; then they sum to the song.
     """
-    for block in blocks:  # (source, channel, time)
-        mix = mixture.peek(block.shape[-1])
-        stems = block[..., : mix.shape[-1]]
-        yield stems + (mix - stems.sum(0)) / stems.shape[0]
-        mixture.skip(mix.shape[-1])
+    return stems + (mix - stems.sum(0)) / stems.shape[0]
+
+
+def beside(
+    stems: Iterable[Tensor], sent: SimpleQueue[Tensor | None], resampler: Resampler
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pair blocks of stems (source, channel, time) with the same samples of the song they are of (channel, time).
+
+    `sent` holds the song as it was read, ahead of its stems, then None; `resampler` brings it to their rate. Blocks
+    are as long as both are ready, so nobody waits; samples beyond the song's end are dropped.
+    """
+    ready, song = Fifo(), Fifo()
+    for block in stems:
+        ready.push(block)
+        while not sent.empty():
+            read = sent.get()
+            song.push(resampler.flush() if read is None else resampler.process(read))
+        if count := min(ready.length, song.length):
+            yield ready.peek(count), song.peek(count)
+            ready.skip(count)
+            song.skip(count)

@@ -21,8 +21,9 @@ from separate.checkpoints.resolve import resolve
 from separate.checkpoints.weights import load, read_header
 from separate.device import choose_device, choose_dtype
 from separate.errors import InputError, UnknownStem, UsageError
-from separate.part import Part, Song, part_of, share_rest
-from separate.stream import MINIMUM, Chunking, Fifo, ahead, stream
+from separate.models import MIXTURE
+from separate.part import Part, Song, beside, part_of, share_rest
+from separate.stream import MINIMUM, Chunking, ahead, stream
 
 __all__ = ["ArraySong", "Separator", "Stems", "separate"]
 
@@ -107,7 +108,11 @@ class Separator:
         self.sample_rate: int = model.sample_rate
         self.sums: bool = model.sums
         self.chunking = choose_chunking(
-            self.model, segment, overlap, shifts, BATCH.get(self.device.type, 4) if batch is None else batch
+            self.model,
+            segment,
+            overlap,
+            shifts,
+            getattr(model, "batch", BATCH.get(self.device.type, 4)) if batch is None else batch,
         )
 
     def separate(
@@ -121,8 +126,8 @@ class Separator:
     ) -> Stems:
         """Separate a song that fits in memory: stem name -> samples (channel, time), as long as the song.
 
-        `stems` are the ones wanted, `start` and `end` seconds of a part, `rate` the result's in Hz (default: the
-        song's).
+        `stems` are the ones wanted, and "mixture" the song itself, sample by sample beside them; `start` and `end`
+        seconds of a part, `rate` the result's in Hz (default: the song's).
         """
         parts: list[Stems] = []
         with closing(self.stream(song, stems=stems, start=start, end=end, rate=rate)) as blocks:
@@ -142,7 +147,7 @@ class Separator:
 
         Arguments are those of `separate`. Reading and the model run in threads of their own, ahead of the caller.
         """
-        chosen = [self.sources.index(name) for name in self.chosen(stems)]
+        chosen = {name: (*self.sources, MIXTURE).index(name) for name in self.chosen(stems)}
         if isinstance(song, str | os.PathLike) or hasattr(song, "read"):
             opened: Any = AudioReader(song)  # type: ignore[arg-type]
         else:
@@ -150,28 +155,31 @@ class Separator:
         with opened as open_song:
             # A part is separated with as much music around it as a chunk has, half on either side, and then cut out.
             part = part_of(open_song, start, end, self.chunking.segment / self.sample_rate / 2, rate)
-            with closing(ahead(self._stems(part))) as blocks:
+            with closing(ahead(self._stems(part, MIXTURE in chosen))) as blocks:
                 for block in blocks:
-                    yield {self.sources[i]: block[i].numpy() for i in chosen}
+                    yield {name: block[i].numpy() for name, i in chosen.items()}
 
     def chosen(self, stems: Sequence[str] | None) -> tuple[str, ...]:
-        """Check the names of wanted stems; None stands for all."""
+        """Check the names of wanted stems; None stands for all, and "mixture" for the song itself beside them."""
         if stems is None:
             return self.sources
         for name in stems:
-            if name not in self.sources:
+            if name not in (*self.sources, MIXTURE):
                 raise UnknownStem(f"no stem {name!r} in this model: it separates {', '.join(self.sources)}")
         if not stems:
             raise UsageError(f"no stems asked for: choose from {', '.join(self.sources)}")
         return tuple(dict.fromkeys(stems))
 
-    def _stems(self, part: Part) -> Generator[Tensor]:
-        """Yield blocks (source, channel, time) of all stems of a part of a song."""
-        keep = self.sums and part.target == part.song.rate != self.sample_rate
+    def _stems(self, part: Part, with_mixture: bool) -> Generator[Tensor]:
+        """Yield blocks (source, channel, time) of all stems of a part of a song, and of its mixture if it is wanted."""
+        share = self.sums and part.target == part.song.rate != self.sample_rate
         sent: queue.SimpleQueue[Tensor | None] = queue.SimpleQueue()  # the song as read, until its stems are ready
-        with closing(ahead(self._mixture(part, sent.put if keep else None))) as mixture:
-            stems = self._separated(mixture, part.target)
-            yield from part.cut(share_rest(stems, Fifo(iter(sent.get, None))) if keep else stems)
+        with closing(ahead(self._mixture(part, sent.put if share or with_mixture else None))) as mixture:
+            blocks: Iterator[Tensor] = self._separated(mixture, part.target)
+            if share or with_mixture:
+                pairs = beside(blocks, sent, Resampler(part.song.rate, part.target))
+                blocks = (torch.cat([share_rest(*pair) if share else pair[0], pair[1][None]]) for pair in pairs)
+            yield from part.cut(blocks)
 
     def _mixture(self, part: Part, sent: Callable[[Tensor | None], None] | None) -> Generator[Tensor]:
         """Read a part at the model's rate: blocks (channel, time)."""
@@ -192,7 +200,7 @@ class Separator:
         sources = len(self.sources)
         return rows.reshape(sources, rows.shape[0] // sources, rows.shape[1])
 
-    def _process(self, mix: Tensor) -> Tensor:
+    def _process(self, mix: Tensor, *around: int) -> Tensor:
         """Run the model on a batch of chunks: (batch, channel, time) -> (batch, source, channel, time).
 
         More than two channels are separated in pairs, first and second, third and fourth, and so on; a last odd one
@@ -200,7 +208,7 @@ class Separator:
         """
         low = self.dtype != torch.float32
         with torch.inference_mode(), torch.autocast(self.device.type, self.dtype) if low else nullcontext():
-            pairs = [self.model(mix[:, i : i + 2]) for i in range(0, mix.shape[1], 2)]
+            pairs = [self.model(mix[:, i : i + 2], *around) for i in range(0, mix.shape[1], 2)]
             return torch.cat(pairs, 2) if len(pairs) > 1 else pairs[0]
 
 
@@ -219,7 +227,7 @@ def choose_chunking(model: Any, segment: float | None, overlap: float, shifts: i
         grid = 2 ** int(log2(samples / 16))
     samples -= samples % grid
     context = min(round(model.context * model.sample_rate), samples // 4)
-    return Chunking(samples, -(-context // grid) * grid, overlap, shifts, batch, grid)
+    return Chunking(samples, -(-context // grid) * grid, overlap, shifts, batch, grid, getattr(model, "around", None))
 
 
 def not_free(licence: str) -> bool:

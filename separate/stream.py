@@ -5,6 +5,9 @@
              |ctx|<---- usable ---->|ctx|          chunk 1 starts one hop later
          hop ->|    fade    |                      where usable parts overlap, one fades into the next
 
+Some models are also given what is `around` a chunk, silence beyond the song's ends, and answer with the chunk alone.
+Then a chunk begins at every hop, up to the last one before the end, as the authors of Demucs cut songs.
+
 Only what a batch of chunks needs is in memory. The model is any callable from (batch, channel, time) to (batch,
 source, channel, time); nothing here knows an architecture or a file. When the device runs out of memory the batch is
 halved, then the segment, and the same samples are tried again: nothing that was computed is lost.
@@ -28,7 +31,7 @@ from separate.errors import DeviceMemoryError
 __all__ = ["Chunking", "Fifo", "ahead", "stream"]
 
 T = TypeVar("T")
-Process = Callable[[Tensor], Tensor]
+Process = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Chunking:
     shifts: int = 1  # compute every sample so many times, in chunks that start at other places, and average
     batch: int = 1  # chunks at once
     grid: int = 1  # chunks start at multiples of it: a model then sees the very frames that it would see of the whole
+    around: int | None = None  # samples on either side of a chunk that are given too; None: cut as drawn above
 
     @property
     def usable(self) -> int:
@@ -82,28 +86,32 @@ def stream(
 
     The blocks that come out are together as long as those that went in. `say` is told when memory runs out.
     """
-    song = Fifo(blocks)
+    around = () if chunking.around is None else (chunking.around,)
+    reach = sum(around)
+    song = Fifo(between_silence(blocks, reach))
     out = OverlapAdd()
     first = True
     while True:
-        mix = song.peek((chunking.batch - 1) * chunking.hop + chunking.segment + 1)  # (channel, time)
-        if mix.shape[-1] == 0:
+        mix = song.peek((chunking.batch - 1) * chunking.hop + chunking.segment + 2 * reach + 1)  # (channel, time)
+        left = mix.shape[-1] - 2 * reach
+        if left <= 0:
             return
-        count = min(chunking.batch, chunking.whole(mix.shape[-1]))
+        count = min(chunking.batch, chunking.whole(left))
         try:
             # What is left at the end is a chunk of its own length: filled up, it would not sound like the song.
             chunks = cut(mix, chunking, count) if count else mix[None]
-            stems = process(chunks.to(device)).to("cpu", torch.float32)  # (chunk, source, channel, time)
+            stems = process(chunks.to(device), *around).to("cpu", torch.float32)  # (chunk, source, channel, time)
         except (RuntimeError, MemoryError) as error:
             chunking = back_off(chunking, error, say)
             continue
-        last = song.ended and (len(stems) - 1) * chunking.hop + stems.shape[-1] >= mix.shape[-1]
+        hops = len(stems) * chunking.hop
+        last = song.ended and left <= hops + (chunking.context if around else stems.shape[-1] - chunking.hop)
         for i, stem in enumerate(stems):
             start = i * chunking.hop
             begins, ends = first and i == 0, last and i == len(stems) - 1  # there, nothing is only context
-            window = fade(stem.shape[-1], 0 if begins else chunking.context, 0 if ends else chunking.context)
-            out.add(stem, song.position + start, window)
-            yield out.take(song.position + (mix.shape[-1] if ends else start + chunking.hop + chunking.context))
+            window = fade(chunking.segment, 0 if begins else chunking.context, 0 if ends else chunking.context)
+            out.add(stem, song.position + start, window[: stem.shape[-1]])
+            yield out.take(song.position + (left if ends else start + chunking.hop + chunking.context))
         if last:
             return
         first = False
@@ -112,8 +120,21 @@ def stream(
 
 def cut(mix: Tensor, chunking: Chunking, count: int) -> Tensor:
     """Cut the first `count` chunks of a mix: (channel, time) -> (chunk, channel, time)."""
-    mix = mix[..., : (count - 1) * chunking.hop + chunking.segment]
-    return mix.unfold(-1, chunking.segment, chunking.hop).permute(1, 0, 2)
+    length = chunking.segment + 2 * (chunking.around or 0)
+    mix = mix[..., : (count - 1) * chunking.hop + length]
+    return mix.unfold(-1, length, chunking.hop).permute(1, 0, 2)
+
+
+def between_silence(blocks: Iterable[Tensor], length: int) -> Iterator[Tensor]:
+    """Put so much silence before a song, and after it."""
+    silence = None
+    for block in blocks:
+        if silence is None:
+            silence = block.new_zeros(block.shape[0], length)
+            yield silence
+        yield block
+    if silence is not None:
+        yield silence
 
 
 def fade(length: int, before: int, after: int) -> Tensor:

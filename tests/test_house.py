@@ -18,8 +18,8 @@ FILES = sorted(ROOT.rglob("*.py"))
 # Whoever is on one row imports from the rows above it and from itself, but not from its neighbours.
 ROWS = """
 errors
-dsp audio stream player device
-models metrics part datasets
+dsp audio stream device
+models metrics part datasets player
 checkpoints
 separator training
 batch evaluation

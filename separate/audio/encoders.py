@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from separate.audio.fileset import output_error, shown
 from separate.audio.formats import OGG_ORDER, OutputFormat
+from separate.audio.stem_mp4 import StemMp4File
 from separate.audio.wav import WavFile, quantise
 from separate.errors import OutputError
 
@@ -116,6 +117,8 @@ class _Encoder(Protocol):
 def _encoder(sink: _Sink, format: OutputFormat, *, rate: int, channels: int) -> _Encoder:
     if format.name == "m4a":
         return _AacFile(sink, rate=rate, channels=channels)
+    if format.name == "stem.mp4":
+        return StemMp4File(sink, rate=rate, channels=channels)
     if format.name == "wav" and format.bits is not None:
         return WavFile(sink, rate=rate, channels=channels, bits=format.bits)
     return _SoundFile(sink, format, rate=rate, channels=channels)

@@ -8,6 +8,8 @@
 | opus | Ogg Opus       | lossy            | libsndfile, 128 kbit/s a channel                |
 | mp3  | MPEG layer III | lossy            | libsndfile, constant 320 kbit/s (160 up to 24 kHz) |
 | m4a  | MP4, AAC-LC    | lossy            | ffmpeg's libraries, 128 kbit/s a channel        |
+
+and stem.mp4, which is no format of stems but one of all of them together: separate.audio.stem_mp4.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from separate.errors import OutputError, UsageError
 __all__ = [
     "CONTAINERS",
     "OGG_ORDER",
+    "STEM_MP4",
     "Bits",
     "Container",
     "OutputFormat",
@@ -56,6 +59,8 @@ CONTAINERS = {
         Container("m4a", (), (*_MPEG_RATES, 64_000, 88_200, 96_000), 6),
     )
 }
+
+STEM_MP4 = Container("stem.mp4", (), (44_100, 48_000), 10)  # five streams, one above the other
 
 
 OGG_ORDER = {
@@ -110,7 +115,7 @@ def choose_format(name: str, bits: str | None, source_bits: int, source_is_float
     Raises:
         UsageError: there is no such format, or it has no such bit depth.
     """
-    container = CONTAINERS.get(name.lower().removeprefix("."))
+    container = (CONTAINERS | {STEM_MP4.name: STEM_MP4}).get(name.lower().removeprefix("."))
     if container is None:
         raise UsageError(f"--format {name!r}: there is no such format; choose one of {', '.join(CONTAINERS)}")
     if bits is None:

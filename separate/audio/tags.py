@@ -96,7 +96,9 @@ class Tags:
     covers: list[Cover] = field(default_factory=list)
 
 
-def copy_tags(source: Path, target: Path, format: str, *, stem: str | None = None) -> str | None:
+def copy_tags(
+    source: Path, target: Path, format: str, *, stem: str | None = None, in_title: bool = False
+) -> str | None:
     """Copy tags and cover art from a song to one of its stems, whose name need not say its format.
 
     Args:
@@ -104,6 +106,7 @@ def copy_tags(source: Path, target: Path, format: str, *, stem: str | None = Non
         target: an audio file, complete and closed.
         format: the target's format, by its name in `formats.CONTAINERS`.
         stem: added as the subtitle, so that players can tell the stems of a song apart.
+        in_title: write the stem into the title as well, for players that show nothing else: "Song (karaoke)".
 
     Returns:
         One line about what could not be copied, or None: a song never fails for its tags.
@@ -117,6 +120,8 @@ def copy_tags(source: Path, target: Path, format: str, *, stem: str | None = Non
         return f"tags could not be read: {_first_line(error)}"
     if stem is not None:
         tags.values["SUBTITLE"] = [*tags.values.get("SUBTITLE", []), stem]
+        if in_title:
+            tags.values["TITLE"] = [f"{title} ({stem})" for title in tags.values.get("TITLE", [source.stem])]
     try:
         return _write(tags, target, format)
     except Exception as error:
@@ -233,7 +238,7 @@ def _write(tags: Tags, target: Path, format: str) -> str | None:
     if format in ("mp3", "wav"):
         _write_id3(values, tags.covers, target, format)
         return None
-    if format == "m4a":
+    if format in ("m4a", "stem.mp4"):
         return _write_mp4(values, tags.covers, target)
     return _write_vorbis(values, tags.covers, target, format)
 

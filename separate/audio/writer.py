@@ -31,8 +31,9 @@ class StemWriter:
     """A context manager that stems are written to: leaving it puts the files there, an exception leaves none.
 
     Samples beyond full scale, where the format ends there, are met by one gain for all stems of the song
-    (clip="rescale"), or cut off ("hard"). Whether a song needs the gain is known at its end only: its stems are
-    encoded as they are and kept as float32 in an anonymous temporary file, from which they are encoded again.
+    (clip="rescale"), or cut off ("hard"). Whether a song needs that gain, or one of `gains`, is known at its end only:
+    its stems are encoded as they are and kept as float32 in an anonymous temporary file, from which they are encoded
+    again.
 
     Args:
         paths: the name of each stem to its file.
@@ -43,9 +44,11 @@ class StemWriter:
         frames: how long the song will be, if that is known: a full disk is then reported before the work.
         force: replace files that are there.
         tags_from: the song whose tags and cover art are copied.
+        in_title: write the stems' names into their titles too.
+        gains: asked at the song's end what to multiply each stem by.
 
     Attributes:
-        gain: what all stems were multiplied by; known after leaving.
+        gain: what all stems were multiplied by, beside `gains`; known after leaving.
         peak: the highest absolute sample of all stems, before gain or clipping.
         warnings: one line each, without the file's name; complete after leaving.
 
@@ -66,18 +69,21 @@ class StemWriter:
         frames: int | None = None,
         force: bool = False,
         tags_from: Path | None = None,
+        in_title: bool = False,
+        gains: Callable[[], Mapping[str, float]] | None = None,
     ) -> None:
         if clip == "none" and format.bounded:
             raise UsageError(f"--clip none: {format} has a full scale; add --format wav --bits float")
         for path in paths.values():
             check_channels(format, channels, shown(path))
         self.gain = 1.0
-        self.peak = 0.0
         self.warnings: list[str] = []
         self._paths = dict(paths)
         self._rate, self._channels, self._format = rate, channels, format
         self._clip = clip
-        self._tags_from = tags_from
+        self._tags_from, self._in_title = tags_from, in_title
+        self._gains = gains
+        self._peaks = dict.fromkeys(paths, 0.0)
         self._frames = 0
         self._strange = 0
         self._files: dict[str, EncodedFile] = {}
@@ -86,12 +92,21 @@ class StemWriter:
         self._threads = ThreadPoolExecutor(len(paths), thread_name_prefix="encoder")
         try:
             self._open()
-            if clip == "rescale" and format.bounded:
+            if gains or self._rescales:
                 self._spool = _Spool(self._folder)
             self._check_room(frames or 0)
         except BaseException:
             self._abandon()
             raise
+
+    @property
+    def peak(self) -> float:
+        """The highest absolute sample of all stems so far."""
+        return max(self._peaks.values())
+
+    @property
+    def _rescales(self) -> bool:
+        return self._clip == "rescale" and self._format.bounded
 
     @property
     def _folder(self) -> Path:
@@ -111,22 +126,20 @@ class StemWriter:
 
     def write(self, stems: Mapping[str, NDArray[np.float32]]) -> None:
         """Append a block (channel, time) to every stem; all blocks are of the same length."""
-        blocks = {name: self._measured(stems[name]) for name in self._paths}
+        blocks = {name: self._measured(name, stems[name]) for name in self._paths}
         lengths = {block.shape for block in blocks.values()}
         if len(lengths) != 1 or lengths.pop()[0] != self._channels:
             shapes = ", ".join(f"{name} {block.shape}" for name, block in blocks.items())
             raise ValueError(f"stems must have {self._channels} channels and one length: {shapes}")
         self._frames += next(iter(blocks.values())).shape[1]
-        if self._clip == "hard":
-            blocks = {name: np.clip(block, -1, 1) for name, block in blocks.items()}
         if self._spool is not None:
             self._spool.write(blocks.values())
-        if self._spool is not None and self.peak > 1:  # everything will be encoded again from the spool
+        if self._rescales and self.peak > 1:  # everything will be encoded again from the spool
             self._drop_files()
         else:
             self._encode(blocks)
 
-    def _measured(self, block: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _measured(self, name: str, block: NDArray[np.float32]) -> NDArray[np.float32]:
         """Take the block's peak into account, and make silence of what is not a number."""
         block = np.asarray(block, dtype=np.float32)
         lowest, highest = float(block.min(initial=0)), float(block.max(initial=0))
@@ -135,15 +148,19 @@ class StemWriter:
             self._strange += int(block.size - finite.sum())
             block = np.where(finite, block, np.float32(0))
             lowest, highest = float(block.min(initial=0)), float(block.max(initial=0))
-        self.peak = max(self.peak, -lowest, highest)
+        self._peaks[name] = max(self._peaks[name], -lowest, highest)
         return block
 
     def _finish(self) -> None:
-        if self._spool is not None and self.peak > 1:
-            self.gain = _CEILING / self.peak
+        gains = dict.fromkeys(self._paths, 1.0) | dict(self._gains() if self._gains else {})
+        peak = max(gains[name] * self._peaks[name] for name in self._paths)
+        if self._rescales and peak > 1:
+            self.gain = _CEILING / peak
+        if self._spool is not None and any(self.gain * gains[name] != 1 for name in self._paths):
+            self._drop_files()
             self._open()
             for blocks in self._spool.read(list(self._paths), self._channels):
-                self._encode({name: block * np.float32(self.gain) for name, block in blocks.items()})
+                self._encode({name: block * np.float32(self.gain * gains[name]) for name, block in blocks.items()})
         self._each(lambda name: self._files[name].close())
         if self._strange:
             self.warnings.append(f"{self._strange} samples were not finite numbers and became silence")
@@ -156,7 +173,9 @@ class StemWriter:
     def _copy_tags(self, song: Path) -> None:
         for name, path in self._paths.items():
             try:
-                warning = copy_tags(song, self._set.temporary[name], self._format.name, stem=name)
+                warning = copy_tags(
+                    song, self._set.temporary[name], self._format.name, stem=name, in_title=self._in_title
+                )
             except OSError as error:
                 raise output_error(path, error) from error
             if warning is not None and warning not in self.warnings:
@@ -171,6 +190,8 @@ class StemWriter:
         self._each(open_one)
 
     def _encode(self, blocks: Mapping[str, NDArray[np.float32]]) -> None:
+        if self._clip == "hard":
+            blocks = {name: np.clip(block, -1, 1) for name, block in blocks.items()}
         self._each(lambda name: self._files[name].write(blocks[name]))
 
     def _each(self, work: Callable[[str], None]) -> None:

@@ -3,145 +3,151 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+import traceback
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
-from dataclasses import dataclass, field
 from math import log10
 from pathlib import Path
 from typing import BinaryIO
 
-from separate.audio.formats import Bits, OutputFormat, choose_format, supported_rate
+from separate.audio.fileset import output_error, shown
+from separate.audio.formats import Bits
 from separate.audio.reader import AudioReader
 from separate.audio.wav import WavStream
-from separate.audio.writer import Clip, StemWriter
-from separate.batch.plan import Job
-from separate.errors import OutputExists, SeparateError
+from separate.audio.writer import StemWriter
+from separate.batch.job import Job, Notice, Output, Progress, Result
+from separate.batch.mixdown import Mixer
+from separate.batch.stamp import Stamp, stamp, sync_folder
+from separate.errors import InputError, SeparateError
 from separate.separator import Separator, Stems
 
-__all__ = ["Output", "Result", "run"]
-
-
-@dataclass(frozen=True)
-class Output:
-    """How stems are written, as the user asked for it."""
-
-    format: str = "wav"
-    bits: str | None = None  # None: at least the input's
-    rate: int | None = None  # None: the input's
-    clip: Clip = "rescale"
-    start: float = 0.0
-    end: float | None = None
-    existing: str = "refuse"  # or "force" or "skip"
-    stdout: BinaryIO | None = None  # write the only stem here instead of to its file
-
-
-@dataclass
-class Result:
-    """What became of a song."""
-
-    song: str
-    status: str  # "done", "skipped" or "failed"
-    outputs: dict[str, Path] = field(default_factory=dict)
-    error: SeparateError | None = None
-    audio_seconds: float = 0.0
-    seconds: float = 0.0
-    gain: float = 1.0
-
-
-Notice = Callable[[str], None]
-Progress = Callable[[int, int | None], None]  # samples done, samples in all
+__all__ = ["attempt", "run"]
 
 
 def run(
-    jobs: Sequence[Job],
+    jobs: Iterable[Job | None],
     separator: Separator,
     output: Output,
     *,
     notice: Notice = lambda message: None,
     progress: Callable[[Job], Progress] = lambda job: lambda done, total: None,
-) -> Iterator[Result]:
-    """Do the jobs, yielding each one's result as it is done. `notice` is told what a user may want to know."""
+) -> Generator[Result | None]:
+    """Do the jobs, yielding each one's result as it is done. `notice` is told what a user may want to know.
+
+    A job that is None stands for "nothing at the moment"; so does a result.
+    """
     for job in jobs:
-        begun = time.monotonic()
-        try:
-            if job.error:
-                raise job.error
-            result = do(job, separator, output, notice, progress(job))
-        except SeparateError as error:
-            result = Result(job.song, "failed", error=error)
-        result.seconds = time.monotonic() - begun
-        yield result
+        yield attempt(job, separator, output, notice, progress(job)) if job else None
+
+
+def attempt(job: Job, separator: Separator, output: Output, notice: Notice, progress: Progress) -> Result:
+    """Do a job, and say how long it took and what went wrong."""
+    begun = time.monotonic()
+    try:
+        result = do(job, separator, output, notice, progress)
+    except SeparateError as error:
+        result = Result(job, "failed", error=error)
+    except Exception as error:  # not even a mistake of ours stops the rest
+        result = Result(job, "failed", error=unexpected(job.song, error))
+    result.seconds = time.monotonic() - begun
+    return result
 
 
 def do(job: Job, separator: Separator, output: Output, notice: Notice, progress: Progress) -> Result:
     """Separate one song into its files."""
-    wanted = missing(job, output)
-    if not wanted:
-        return Result(job.song, "skipped", dict(job.outputs))
     source = (sys.stdin.buffer, "<stdin>") if job.song == "-" else (job.song, None)
+    before = status(job.song)
     with AudioReader(*source) as song:
-        format_, rate = choose(song, output, notice)
-        frames, done = expected(song, output, rate), 0
-        stream = separator.stream(song, stems=list(wanted), start=output.start, end=output.end, rate=rate)
-        with closing(stream) as blocks, open_writer(job, wanted, song, format_, rate, frames, output) as writer:
+        say_what_differs(song, output, notice)
+        rate, frames, done = output.rate_of(song), output.frames_of(song), 0
+        mixer = Mixer(output.mixdown, job.outputs, rate)
+        stream = separator.stream(song, stems=mixer.stems, start=output.start, end=output.end, rate=rate)
+        with closing(stream) as blocks, open_writer(job, song, output, mixer) as writer:
             for stems in blocks:
-                writer.write(stems)
+                writer.write(mixer.mix(stems))
                 done += next(iter(stems.values())).shape[1]
                 progress(done, frames)
-    for warning in writer.warnings:
-        notice(f"{song.name}: {warning}")
-    if writer.gain != 1:
-        notice(f"{song.name}: all stems were turned down by {-20 * log10(writer.gain):.2f} dB so that none clips")
-    files = {} if output.stdout else wanted
-    return Result(job.song, "done", files, audio_seconds=done / rate, gain=writer.gain)
+            version = unchanged(job.song, before)
+    for said in (*writer.warnings, *mixer.said):
+        notice(f"{song.name}: {said}")
+    gain = writer.gain * mixer.gain
+    if gain != 1:
+        reason = "clips" if mixer.gain == 1 else "is louder than the song"
+        notice(f"{song.name}: all stems were turned down by {-20 * log10(gain):.2f} dB so that none {reason}")
+    written = {} if output.stdout else stamps(job.outputs)
+    return Result(job, "done", audio_seconds=done / rate, gain=gain, input=version, written=written)
 
 
-def missing(job: Job, output: Output) -> dict[str, Path]:
-    """Say which of a song's outputs are to be written; refuse those that exist, unless that was decided."""
-    if output.stdout is not None or output.existing == "force":
-        return job.outputs
-    there = [stem for stem, path in job.outputs.items() if os.path.lexists(path)]
-    if there and output.existing == "refuse":
-        path = job.outputs[there[0]]
-        raise OutputExists(f"{path}: is there already; --force overwrites it, --skip-existing leaves it")
-    return {stem: path for stem, path in job.outputs.items() if stem not in there}
+def unexpected(song: str, error: Exception) -> SeparateError:
+    """Describe an error that nobody foresaw."""
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{os.path.basename(where.filename)}, line {where.lineno}"
+    return SeparateError(f"{shown(song)}: {type(error).__name__} in {place}: {error}; this is a mistake: report it")
 
 
-def choose(song: AudioReader, output: Output, notice: Notice) -> tuple[OutputFormat, int]:
-    """Choose the format and the rate of a song's stems, and say what is not as it was asked for."""
-    format_ = choose_format(output.format, output.bits, song.bits, song.is_float)
-    asked = song.rate if output.rate is None else output.rate
-    rate = supported_rate(format_, asked)
+def status(song: str) -> os.stat_result | None:
+    """Look at a song's file; None if it is a stream, or nothing."""
+    try:
+        found = os.stat(song)
+    except (OSError, ValueError):  # the reader says why
+        return None
+    return found if song != "-" and stat.S_ISREG(found.st_mode) else None
+
+
+def unchanged(song: str, before: os.stat_result | None) -> Stamp | None:
+    """Return the version of a song that was read, if it was one and the same all the time."""
+    if before is None:
+        return None
+    try:
+        version = stamp(song)
+    except OSError as error:
+        raise InputError(f"{shown(song)}: cannot be read any more: {error.strerror or error}") from error
+    if (version.size, version.mtime_ns) != (before.st_size, before.st_mtime_ns):
+        raise InputError(f"{shown(song)}: was changed while it was read; separate it again when it is complete")
+    return version
+
+
+def stamps(outputs: dict[str, Path]) -> dict[str, Stamp]:
+    """Have a song's files on the disk, and say what they are."""
+    written = {}
+    for stem, path in outputs.items():
+        try:
+            written[stem] = stamp(path, sync=True)
+        except OSError as error:
+            raise output_error(path, error) from error
+    for folder in {path.parent for path in outputs.values()}:
+        sync_folder(folder)
+    return written
+
+
+def say_what_differs(song: AudioReader, output: Output, notice: Notice) -> None:
+    """Say what of a song's stems will not be as it was asked for."""
+    rate, asked = output.rate_of(song), output.rate or song.rate
     if rate != asked:
-        notice(f"{song.name}: {format_.name} does not take {asked} Hz; written at {rate} Hz")
+        notice(f"{song.name}: {output.format} does not take {asked} Hz; written at {rate} Hz")
     if song.channels > 2:
         notice(f"{song.name}: its {song.channels} channels are separated in pairs, 1 and 2, 3 and 4, and so on")
-    return format_, rate
 
 
-def open_writer(
-    job: Job,
-    wanted: dict[str, Path],
-    song: AudioReader,
-    format_: OutputFormat,
-    rate: int,
-    frames: int | None,
-    output: Output,
-) -> StemWriter | Pipe:
+def open_writer(job: Job, song: AudioReader, output: Output, mixer: Mixer) -> StemWriter | Pipe:
     """Open the files of a song, or standard output."""
+    format_, rate = output.format_of(song), output.rate_of(song)
     if output.stdout is not None:
         return Pipe(output.stdout, rate, song.channels, format_.bits or "float")
     return StemWriter(
-        wanted,
+        job.outputs,
         rate=rate,
-        channels=song.channels,
+        channels=output.channels_of(song),
         format=format_,
         clip=output.clip,
-        frames=frames,
-        force=output.existing == "force",
+        frames=output.frames_of(song),
+        force=job.replace,
         tags_from=None if job.song == "-" else Path(job.song),
+        in_title=output.mixdown.in_title,
+        gains=mixer.gains if mixer.settles and (output.clip != "none" or output.mixdown.level) else None,
     )
 
 
@@ -165,11 +171,3 @@ class Pipe:
         """Append a block of the only stem."""
         (stem,) = stems.values()
         self.wav.write(stem)
-
-
-def expected(song: AudioReader, output: Output, rate: int) -> int | None:
-    """How many samples each stem will have, as far as it is known before."""
-    if song.frames is None:
-        return None
-    last = song.frames if output.end is None else min(song.frames, round(output.end * song.rate))
-    return max(0, -(-(last - round(output.start * song.rate)) * rate // song.rate))

@@ -8,25 +8,16 @@ from __future__ import annotations
 
 import os
 import string
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
 
-from separate.audio.reader import AUDIO_SUFFIXES
+from separate.batch.inputs import Found, songs
+from separate.batch.job import Job
 from separate.errors import InputError, OutputError, SeparateError, UsageError
 
-__all__ = ["FIELDS", "Job", "check_template", "model_label", "plan"]
+__all__ = ["FIELDS", "Planner", "check_template", "model_label", "plan"]
 
 FIELDS = ("model", "track", "stem", "ext", "suffix")
-
-
-@dataclass(frozen=True)
-class Job:
-    """One song and where its stems go."""
-
-    song: str  # as the user named it; "-" is standard input
-    outputs: dict[str, Path]  # stem -> file
-    error: SeparateError | None = None  # why it cannot be done
 
 
 def check_template(template: str, stems: Sequence[str]) -> None:
@@ -49,58 +40,51 @@ def model_label(model: str) -> str:
 
 
 def plan(inputs: Sequence[str], out: Path, template: str, *, model: str, stems: Sequence[str], ext: str) -> list[Job]:
-    """List a job for every song in `inputs`: files, folders (searched for audio, their tree kept) and "-"."""
-    check_template(template, stems)
-    jobs: list[Job] = []
-    taken: dict[Path, str] = {}  # output -> the song that writes it
-    found = [(song, track) for name in inputs for song, track in songs(name, out)]
-    sources = {_real(song): song for song, _ in found if song != "-"}
-    for song, track in found:
-        if track is None:
-            jobs.append(Job(song, {}, InputError(f"{song}: no audio files in this folder")))
-            continue
-        fields = {"model": model_label(model), "track": track, "ext": ext, "suffix": PurePath(song).suffix[1:]}
-        outputs = {stem: out / template.format(stem=stem, **fields) for stem in stems}
-        jobs.append(Job(song, outputs, clash(song, outputs, taken, sources)))
-        taken |= dict.fromkeys((_real(path) for path in outputs.values()), song)
-    return jobs
+    """List a job for every song in `inputs`: files, folders (their tree is kept), patterns and "-"."""
+    planner = Planner(out, template, model=model, stems=stems, ext=ext)
+    return planner.jobs([found for name in inputs for found in songs(name, out)])
 
 
-def clash(
-    song: str, outputs: dict[str, Path], taken: dict[Path, str], sources: dict[Path, str]
-) -> SeparateError | None:
-    """Find the first output that another song of the batch writes too, or that is a song of the batch itself."""
-    for path in outputs.values():
-        if _real(path) in sources:
-            whose = "itself" if sources[_real(path)] == song else sources[_real(path)]
-            return OutputError(f"{song}: its output {path} would overwrite {whose}; choose another --out or --name")
-        if _real(path) in taken:
-            other = taken[_real(path)]
-            return OutputError(f"{song}: its output {path} is that of {other} too; add {{suffix}} or more to --name")
-    return None
+class Planner:
+    """Makes jobs of songs, and remembers which files they write."""
 
+    def __init__(self, out: Path, template: str, *, model: str, stems: Sequence[str], ext: str) -> None:
+        check_template(template, stems)
+        self.out = out
+        self.template = template
+        self.stems = stems
+        self.fields = {"model": model_label(model), "ext": ext}
+        self.taken: dict[str, str] = {}  # output -> the song that writes it
+        self.sources: dict[str, str] = {}  # a song's real path -> as the user named it
 
-def songs(name: str, out: Path) -> Iterator[tuple[str, str | None]]:
-    """Yield (song, track) for an input; the track is for templates. A folder without songs yields (name, None)."""
-    if name == "-":
-        yield "-", "stdin"
-        return
-    if not os.path.isdir(name):
-        yield name, PurePath(name).stem
-        return
-    empty = True
-    own = _real(out)
-    for folder, folders, files in os.walk(name):
-        # Stems of an earlier run are no songs of this one.
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and _real(Path(folder, f)) != own)
-        for file in sorted(files):
-            if PurePath(file).suffix.lower() in AUDIO_SUFFIXES and not file.startswith("."):
-                empty = False
-                path = Path(folder, file)
-                yield str(path), str(path.relative_to(name).with_suffix(""))
-    if empty:
-        yield name, None
+    def jobs(self, found: Iterable[Found]) -> list[Job]:
+        """List a job for every song; one that is named twice is done once."""
+        once: dict[str, Found] = {}
+        for song, track in found:
+            once.setdefault(os.path.abspath(song), (song, track))
+        self.sources |= {os.path.realpath(song): song for song, _ in once.values() if song != "-"}
+        return [self.job(song, track) for song, track in once.values()]
 
+    def job(self, song: str, track: str | InputError) -> Job:
+        """Name the files of a song."""
+        if isinstance(track, InputError):
+            return Job(song, {}, track)
+        fields = self.fields | {"track": track, "suffix": PurePath(song).suffix[1:]}
+        outputs = {stem: self.out / self.template.format(stem=stem, **fields) for stem in self.stems}
+        folders = {folder: os.path.realpath(folder) for folder in {path.parent for path in outputs.values()}}
+        real = {os.path.join(folders[path.parent], path.name): path for path in outputs.values()}
+        error = self.clash(song, real)
+        self.taken |= dict.fromkeys(real, song)
+        return Job(song, outputs, error)
 
-def _real(path: str | Path) -> Path:
-    return Path(os.path.realpath(path))
+    def clash(self, song: str, outputs: dict[str, Path]) -> SeparateError | None:
+        """Find the first output that another song of the batch writes too, or that is a song of the batch itself."""
+        for real, path in outputs.items():
+            if real in self.sources:
+                whose = "itself" if self.sources[real] == song else self.sources[real]
+                return OutputError(f"{song}: its output {path} would overwrite {whose}; choose another --out or --name")
+            if (other := self.taken.get(real, song)) != song:
+                return OutputError(
+                    f"{song}: its output {path} is that of {other} too; add {{suffix}} or more to --name"
+                )
+        return None

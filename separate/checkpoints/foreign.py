@@ -2,6 +2,7 @@
 
 Most of their files are pickles, which can make a careless reader run anything. Those of today are read by torch itself
 with `weights_only=True`, those of old by `legacy`: both make tensors and containers, and refuse all else by its name.
+Files of safetensors hold nothing but weights. Settings beside them may be in YAML, of which the plain values are read.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+import yaml  # type: ignore[import-untyped]
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from separate.checkpoints.bundle import read_bundle
@@ -27,8 +31,17 @@ from separate.errors import CheckpointError
 __all__ = ["Foreign", "Weights", "read"]
 
 LIMIT = 2**34  # bytes of a file once unpacked; the largest known are under 3 GB
+YAML_LIMIT = 2**20  # bytes
+NESTS = ("state_dict", "model_state_dict", "state")  # where training programs keep the weights in what they save
 
 Weights = dict[str, Tensor]
+
+
+class PlainLoader(yaml.SafeLoader):  # type: ignore[misc]
+    """PyYAML's careful one, which also reads the tuples of Python as the lists that they are."""
+
+
+PlainLoader.add_constructor("tag:yaml.org,2002:python/tuple", PlainLoader.construct_yaml_seq)
 
 
 @dataclass(frozen=True)
@@ -48,9 +61,15 @@ def read(path: Path) -> Foreign:
     if index.suffix == ".index":
         return Foreign(path, read_bundle(index), {})
     try:
+        if path.suffix in (".yaml", ".yml"):
+            return Foreign(path, {}, plain_yaml(path))
         check_sum(path)
+        if path.suffix == ".safetensors":
+            return Foreign(path, checked(path, load_file(path)), {})
         with unpacked(path) as file:
             content = unpickled(path, file)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path}: not a safetensors file, or a damaged one: {error}") from error
     except (OSError, EOFError, zlib.error) as error:
         raise CheckpointError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     settings: dict[str, Any] = {}
@@ -58,9 +77,27 @@ def read(path: Path) -> Foreign:
         _, args, settings, content = content
         if args or not isinstance(settings, dict):
             raise CheckpointError(f"{path}: its Demucs was made with arguments that have no names, {args!r}")
-    while isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
+    while isinstance(content, Mapping):
+        inside = [content[name] for name in NESTS if isinstance(content.get(name), Mapping)]
+        if not inside:
+            break
+        content = inside[0]
     return Foreign(path, checked(path, content), settings)
+
+
+def plain_yaml(path: Path) -> dict[str, Any]:
+    """Read a file of settings; whatever it names that is no plain value is refused."""
+    if path.stat().st_size > YAML_LIMIT:
+        raise CheckpointError(f"{path}: too large for a file of settings")
+    try:
+        content = yaml.load(path.read_text("utf-8"), PlainLoader)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        name = re.search(r"constructor for the tag '(?:tag:yaml.org,2002:)?(\S+)'", str(error))
+        what = f"it names {name[1]}, which is no setting" if name else "it is damaged"
+        raise CheckpointError(f"{path}: not a file of settings in YAML: {what}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: holds no settings by name, but a {type(content).__name__}")
+    return content
 
 
 def check_sum(path: Path) -> None:

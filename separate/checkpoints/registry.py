@@ -2,30 +2,52 @@
 
 [d2-gru]
 architecture = "d2-gru"
-source = "bundled:d2-gru.safetensors"       # or "hf:user/repo/file@revision"
+source = "bundled:d2-gru.safetensors"       # or "hf:user/repo/file@revision", or "file:PATH" from this file's folder
 stems = ["vocals", "drums", "bass", "other"]
 sample_rate = 44100
-licence = "MIT"
+licence = "MIT"                             # an SPDX name, or "unknown"
 summary = "what it is for, in one line"
+
+And, where they are known:
+
+megabytes = 84                              # to fetch
+sdr = { vocals = 8.9, drums = 10.1 }        # dB; or { mean = 9.0 }
+measured = "on what, how, and who says so"  # goes with sdr
+
+A user's own rows come on top of ours: those of checkpoints.toml in the folder of settings, and those of the file that
+`--registry` or SEPARATE_REGISTRY names. A name that is there already is replaced.
 """
 
 from __future__ import annotations
 
 import difflib
+import os
+import sys
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from separate.errors import CheckpointError, UnknownModel
 
-__all__ = ["BUNDLED", "Checkpoint", "find", "read_registry", "registry"]
+__all__ = ["BUNDLED", "VARIABLE", "Checkpoint", "find", "read_registry", "registry", "settings_folder"]
 
 BUNDLED = Path(__file__).parent / "bundled"
+VARIABLE = "SEPARATE_REGISTRY"
 
 # In a wheel the table lies beside this file; in a checkout at the top, where people edit it.
 _PLACES = (Path(__file__).parent / "checkpoints.toml", Path(__file__).parents[2] / "checkpoints.toml")
+
+# What the values of keys are that are not text.
+KINDS: dict[str, tuple[Any, str]] = {
+    "stems": (list, "a list"),
+    "sample_rate": (int, "a whole number"),
+    "megabytes": (int | float, "a number"),
+    "sdr": (dict, "a table"),
+}
+
+FREE = ("0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "CC-BY-3.0", "CC-BY-4.0", "CC0-1.0", "ISC", "MIT")
 
 
 @dataclass(frozen=True)
@@ -34,26 +56,52 @@ class Checkpoint:
 
     name: str
     architecture: str
-    source: str  # "bundled:FILE" or "hf:user/repo/file@revision"
+    source: str  # "bundled:FILE", "file:PATH" or "hf:user/repo/file@revision"
     stems: tuple[str, ...]
     sample_rate: int
     licence: str
     summary: str
+    megabytes: float | None = None
+    sdr: dict[str, float] = field(default_factory=dict)  # stem -> dB
+    measured: str = ""  # where sdr is from
+    folder: Path = BUNDLED.parent  # of the registry that it is in
 
     @property
     def path(self) -> Path | None:
-        """The file of a bundled checkpoint."""
+        """The file of a checkpoint that is on this machine anyway."""
         kind, _, rest = self.source.partition(":")
-        return BUNDLED / rest if kind == "bundled" else None
+        return {"bundled": BUNDLED / rest, "file": self.folder / rest}.get(kind)
+
+    @property
+    def free(self) -> bool:
+        """Whether it may be used for anything, commerce included."""
+        return self.licence in FREE
+
+    @property
+    def mean_sdr(self) -> float | None:
+        """The mean SDR of its stems, where it was measured."""
+        single = [value for stem, value in self.sdr.items() if stem in self.stems]
+        return self.sdr.get("mean", sum(single) / len(single) if single else None)
 
 
-@cache
 def registry() -> dict[str, Checkpoint]:
-    """Read the registry that ships with the package: name -> row."""
-    for place in _PLACES:
-        if place.is_file():
-            return read_registry(place)
-    raise CheckpointError("checkpoints.toml is missing from this installation: install the package again")
+    """Read the registry that ships with the package, and the user's own: name -> row."""
+    ours = next((place for place in _PLACES if place.is_file()), None)
+    if ours is None:
+        raise CheckpointError("checkpoints.toml is missing from this installation: install the package again")
+    own = settings_folder() / "checkpoints.toml"
+    named = os.environ.get(VARIABLE)
+    places = [ours, *([own] if own.is_file() else []), *([Path(named)] if named else [])]
+    return {name: row for place in places for name, row in _rows(place).items()}
+
+
+def settings_folder() -> Path:
+    """Say where the user's settings are."""
+    if sys.platform == "win32":
+        return Path(os.environ.get("APPDATA", Path.home())) / "separate"
+    if sys.platform == "darwin":
+        return Path.home() / "Library/Application Support/separate"
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "separate"
 
 
 def read_registry(path: Path) -> dict[str, Checkpoint]:
@@ -65,15 +113,33 @@ def read_registry(path: Path) -> dict[str, Checkpoint]:
     return {name: _row(path, name, values) for name, values in table.items()}
 
 
+_rows = cache(read_registry)
+
+
 def _row(path: Path, name: str, values: Any) -> Checkpoint:
-    wanted = {field.name for field in fields(Checkpoint)} - {"name"}
-    if not isinstance(values, dict) or set(values) != wanted:
-        raise CheckpointError(f"{path}: [{name}] must have exactly the keys {', '.join(sorted(wanted))}")
-    kinds: dict[str, type] = dict.fromkeys(wanted, str) | {"stems": list, "sample_rate": int}
+    known = {entry.name: entry for entry in fields(Checkpoint) if entry.name not in ("name", "folder")}
+    needed = {key for key, entry in known.items() if entry.default is MISSING and entry.default_factory is MISSING}
+    if not isinstance(values, dict) or not needed <= set(values) <= set(known):
+        may = ", ".join(key for key in known if key not in needed)
+        raise CheckpointError(f"{path}: [{name}] must have the keys {', '.join(sorted(needed))}, and may have {may}")
     for key, value in values.items():
-        if not isinstance(value, kinds[key]):
-            raise CheckpointError(f"{path}: [{name}] {key} must be a {kinds[key].__name__}, not {value!r}")
-    return Checkpoint(name, **{**values, "stems": tuple(values["stems"])})
+        if wrong := _wrong(key, value):
+            raise CheckpointError(f"{path}: [{name}] {key} must be {wrong}, not {value!r}")
+    return Checkpoint(name, **{**values, "stems": tuple(values["stems"])}, folder=path.parent)
+
+
+def _wrong(key: str, value: Any) -> str:
+    """Say what the value of a key should be, if it is not."""
+    kind, called = KINDS.get(key, (str, "text"))
+    if not isinstance(value, kind):
+        return called
+    if key == "source" and value.partition(":")[0] not in ("bundled", "file", "hf"):
+        return "bundled:FILE, file:PATH or hf:user/repo/file@revision"
+    if key == "stems" and not (value and all(isinstance(stem, str) for stem in value)):
+        return "a list of names"
+    if key == "sdr" and not all(isinstance(number, int | float) for number in value.values()):
+        return "a table of numbers"
+    return ""
 
 
 def find(name: str) -> Checkpoint:

@@ -1,60 +1,134 @@
-"""From what a user calls a model to a local file: the only place that knows where checkpoints come from.
+"""From what a user calls a model to a verified local file.
 
-d2-gru                      a name of the registry
-./my.safetensors            a file
-hf:user/repo/file@revision  a file on the Hugging Face hub
+d2-gru                          a name of the registry: one that comes with the package, or one that the hub has
+./my.safetensors                a file, of weights or a bag (.yaml)
+hf:user/repo/file@revision      a file on the Hugging Face hub; `file` may be left out where there is one to choose
+
+A bag is a YAML file that names others, each a model; they lie beside it, and are fetched with it, of one commit.
 """
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
-from separate.checkpoints.registry import find
+from separate.checkpoints import hub
+from separate.checkpoints.published import bag_of
+from separate.checkpoints.registry import find, registry
 from separate.errors import CheckpointError
 
-__all__ = ["resolve"]
+__all__ = ["Place", "pieces", "place_of", "pull", "resolve", "where"]
+
+KINDS = (".safetensors", ".yaml")
 
 
-def resolve(model: str | os.PathLike[str]) -> Path:
-    """Find the local file of a model."""
+@dataclass(frozen=True)
+class Place:
+    """Where on the hub a model is."""
+
+    repo: str  # user/name
+    file: str  # "": whatever the repository has
+    revision: str | None  # None: the newest
+
+
+def resolve(model: str | os.PathLike[str], *, quiet: bool = False, update: bool = False) -> Path:
+    """Find the local file of a model, fetching it if need be; `update` asks the hub for a newer one."""
     name = os.fspath(model)
-    if name.startswith("hf:"):
-        return fetch(name)
-    path = Path(name)
-    if path.suffix == ".safetensors" or os.sep in name or (os.altsep and os.altsep in name):
-        if not path.is_file():
+    place = place_of(name)
+    if place is None:
+        return _local(name)
+    try:
+        return pull(place, quiet=quiet, update=update)[0]
+    except hub.Unreachable as error:
+        here = ", ".join(row.name for row in registry().values() if where(row.name))
+        remedy = f"`separate models pull {name}` where there is a network, or copy the cache of a machine that has it"
+        raise CheckpointError(f"{error}; {remedy}; here already: {here}") from error
+
+
+def place_of(name: str) -> Place | None:
+    """Say where on the hub a model is; None for one that is local."""
+    source = name if name.startswith("hf:") or _is_path(name) else find(name).source
+    if not source.startswith("hf:"):
+        return None
+    place, _, revision = source.removeprefix("hf:").partition("@")
+    user, repo, file = [*place.split("/", 2), "", ""][:3]
+    wrong = not (user and repo) or {".", ".."} & set(file.split("/")) or (file and not file.endswith(KINDS))
+    if wrong or source.endswith("@"):
+        raise CheckpointError(f"{source}: a model on the hub is written hf:user/repo/file.safetensors@revision")
+    return Place(f"{user}/{repo}", file, revision or None)
+
+
+def where(name: str) -> Path | None:
+    """Find the file of a model without the network, intact or not; None if some of it is missing."""
+    place = place_of(name)
+    if place is None:
+        return _local(name)
+    try:
+        found = pieces(place)
+    except CheckpointError:  # a bag that is damaged
+        return None
+    return found[0] if found and all(path.is_file() for path in found) else None
+
+
+def pieces(place: Place) -> list[Path]:
+    """List the files of a model in the cache, the one to load first; those that a bag names may be missing."""
+    file = place.file or _choice(hub.cached_files(place.repo, place.revision))
+    path = hub.cached(place.repo, file, place.revision) if file else None
+    return [path, *(path.parent / name for name in members(path))] if path else []
+
+
+def pull(place: Place, *, quiet: bool = False, update: bool = False) -> list[Path]:
+    """Fetch all files of a model, the one to load first."""
+    file = place.file or _chosen(place)
+    path = hub.fetch(place.repo, file, place.revision, quiet=quiet, update=update)
+    others = [str(PurePosixPath(file).parent / name) for name in members(path)]
+    return [path, *(hub.fetch(place.repo, other, hub.commit_of(place.repo, path), quiet=quiet) for other in others)]
+
+
+def members(path: Path) -> list[str]:
+    """Name the files that a bag consists of; other files are no bags."""
+    names = bag_of(path)["models"] if path.suffix == ".yaml" else []
+    return [f"{name}.safetensors" for name in dict.fromkeys(names)]
+
+
+def _chosen(place: Place) -> str:
+    """Choose the file of a place that names none."""
+    try:
+        names = hub.files_of(place.repo, place.revision)
+    except hub.Unreachable:
+        names = hub.cached_files(place.repo, place.revision)
+        if not _choice(names):
+            raise
+    if file := _choice(names):
+        return file
+    there = ", ".join(name for name in names if name.endswith(KINDS)) or "none"
+    raise CheckpointError(f"hf:{place.repo}: say which file is meant, hf:{place.repo}/FILE; of models it has {there}")
+
+
+def _choice(names: list[str]) -> str:
+    """Choose the file to load: the only bag, else the only weights, or those that are called model.safetensors."""
+    bags = [name for name in names if name.endswith(".yaml") and not PurePosixPath(name).name.startswith("config")]
+    weights = [name for name in names if name.endswith(".safetensors")]
+    if "model.safetensors" in weights:
+        return "model.safetensors"
+    return next((group[0] for group in (bags, weights) if len(group) == 1), "")
+
+
+def _is_path(name: str) -> bool:
+    return Path(name).suffix in KINDS or os.sep in name or bool(os.altsep and os.altsep in name)
+
+
+def _local(name: str) -> Path:
+    """Find a file by its path, or that of a row whose file is on this machine."""
+    if _is_path(name):
+        if not Path(name).is_file():
             raise CheckpointError(
                 f"{name}: no such checkpoint file; `separate models` lists the models that have names"
             )
-        return path
+        return Path(name)
     row = find(name)
-    bundled = row.path
-    if bundled is None:
-        return fetch(row.source)
-    if not bundled.is_file():
-        raise CheckpointError(f"{row.name}: its file {bundled.name} is missing: install the package again")
-    return bundled
-
-
-def fetch(source: str) -> Path:
-    """Get `hf:user/repo/file@revision` from the hub, or from its cache when it is there already."""
-    place, _, revision = source.removeprefix("hf:").partition("@")
-    user, _, rest = place.partition("/")
-    repo, _, file = rest.partition("/")
-    if not (user and repo and file.endswith(".safetensors")):
-        raise CheckpointError(f"{source}: a model on the hub is written hf:user/repo/file.safetensors@revision")
-
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(hf_hub_download(f"{user}/{repo}", file, revision=revision or None))
-    except LocalEntryNotFoundError as error:
-        raise CheckpointError(
-            f"{source}: not in the cache, and the hub cannot be reached; connect once, or give a file"
-        ) from error
-    except (HfHubHTTPError, HFValidationError) as error:
-        raise CheckpointError(f"{source}: the hub says: {str(error).strip().splitlines()[0]}") from error
-    except OSError as error:
-        raise CheckpointError(f"{source}: cannot be fetched: {error}") from error
+    if row.path is None or not row.path.is_file():
+        remedy = "install the package again" if row.source.startswith("bundled:") else "its source says so"
+        raise CheckpointError(f"{row.name}: its file {row.path} is missing: {remedy}")
+    return row.path

@@ -10,6 +10,9 @@ The header's metadata holds, all as strings:
     licence        an SPDX name where there is one
     training       JSON: data, minutes, hardware, measured figures; free-form facts for people
 
+Checkpoints of the package `demucs`, and RoFormers of published shapes, are read as they are: see `published` and
+`roformers`.
+
 A file is data: nothing in it is executed, and its architecture is looked up in our own table.
 """
 
@@ -17,11 +20,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from separate.checkpoints.header import Header, has_weight, read_metadata
+from separate.checkpoints.published import read_bag, read_published
 from separate.errors import CheckpointError
 from separate.models import build
 
@@ -31,33 +36,23 @@ if TYPE_CHECKING:
 __all__ = ["Header", "load", "read_header", "save"]
 
 FORMAT = "separate/1"
-HEADER_LIMIT = 16 * 2**20  # bytes; the largest real headers are under one MiB
-
-
-@dataclass(frozen=True)
-class Header:
-    """What a checkpoint says of itself."""
-
-    architecture: str
-    config: dict[str, Any]
-    sources: tuple[str, ...]
-    sample_rate: int
-    licence: str
-    training: dict[str, Any]
 
 
 def read_header(path: str | os.PathLike[str]) -> Header:
-    """Read what the checkpoint at `path` says of itself, without its weights and without torch."""
+    """Read what the checkpoint at `path`, ours or a published one, says of itself, without torch."""
     path = Path(path)
+    if path.suffix == ".yaml":
+        return read_bag(path)
+    metadata = read_metadata(path)
+    if "klass" in metadata:
+        return read_published(path, metadata)
+    if metadata.get("format") != FORMAT:
+        if has_weight(path, "band_split.to_features.0.1.weight"):
+            from separate.checkpoints.roformers import read_roformer
+
+            return read_roformer(path)
+        raise CheckpointError(f"{path}: not a checkpoint of separate, its format is {metadata.get('format')!r}")
     try:
-        with path.open("rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            if not 2 <= size <= min(HEADER_LIMIT, path.stat().st_size - 8):
-                raise CheckpointError(f"{path}: not a safetensors file; give a checkpoint that separate made")
-            head = json.loads(file.read(size))
-        metadata = head["__metadata__"]
-        if metadata.get("format") != FORMAT:
-            raise CheckpointError(f"{path}: not a checkpoint of separate, its format is {metadata.get('format')!r}")
         return Header(
             architecture=metadata["architecture"],
             config=_dict(metadata["config"]),
@@ -65,10 +60,9 @@ def read_header(path: str | os.PathLike[str]) -> Header:
             sample_rate=int(metadata["sample_rate"]),
             licence=metadata["licence"],
             training=_dict(metadata["training"]),
+            parts=(path,),
         )
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
-    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{path}: not a checkpoint of separate, its header is damaged or lacks {error}"
         ) from error
@@ -79,6 +73,7 @@ def load(path: str | os.PathLike[str], **overrides: Any) -> Any:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    from separate.checkpoints.roformers import without_turns
     from separate.models.layers import fold_weight_norm
 
     header = read_header(path)
@@ -86,12 +81,18 @@ def load(path: str | os.PathLike[str], **overrides: Any) -> Any:
     if model.sources != header.sources or model.sample_rate != header.sample_rate:
         raise CheckpointError(f"{path}: its header contradicts its config about the stems or the sample rate")
     try:
-        state = fold_weight_norm(load_file(path))
+        states = [without_turns(part, load_file(part)) for part in header.parts]
+        state = fold_weight_norm(states[0] if len(states) == 1 else beside(states))
     except (SafetensorError, OSError, KeyError) as error:
         raise CheckpointError(f"{path}: its weights cannot be read: {error}") from error
     _check_state(path, model.state_dict(), state)
     model.load_state_dict(state)
     return model.eval().requires_grad_(False)
+
+
+def beside(states: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Put the weights of several models into one state dict, that of a bag."""
+    return {f"models.{i}.{name}": value for i, state in enumerate(states) for name, value in state.items()}
 
 
 def save(
@@ -144,13 +145,19 @@ def _dict(text: str) -> dict[str, Any]:
 
 
 def _check_state(path: str | os.PathLike[str], wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    """Name the first three weights that are missing, too many or of the wrong shape."""
+    """Name the first three weights that are missing, too many, or of the wrong shape or kind of number."""
     wrong = [f"{name} is missing" for name in wanted if name not in found]
     wrong += [f"{name} is unknown" for name in found if name not in wanted]
     wrong += [
         f"{name} is {tuple(found[name].shape)}, not {tuple(value.shape)}"
         for name, value in wanted.items()
         if name in found and found[name].shape != value.shape
+    ]
+    # Halves and doubles become what ours are; whole numbers where fractions should be are no weights.
+    wrong += [
+        f"{name} is of {found[name].dtype}, not {value.dtype}"
+        for name, value in wanted.items()
+        if name in found and found[name].is_floating_point() != value.is_floating_point()
     ]
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""

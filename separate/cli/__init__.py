@@ -12,17 +12,20 @@ from typer.core import TyperCommand, TyperGroup
 from separate.cli.convert import convert_command
 from separate.cli.evaluate import evaluate_command
 from separate.cli.models import models_app
+from separate.cli.player import player_command
+from separate.cli.publish import publish_command
 from separate.cli.run import run_command
 from separate.cli.text import one_line
 from separate.cli.train import train_command
+from separate.cli.watch import watch_command
 from separate.errors import SeparateError
 
 __all__ = ["app", "main"]
 
 DEFAULT = "separate-songs"  # how the default command is called inside; nobody types it
 EPILOG = """Other commands: [bold]separate models[/bold], [bold]separate models show NAME[/bold], \
-[bold]separate evaluate[/bold], [bold]separate train[/bold], \
-[bold]separate convert[/bold].
+[bold]separate watch[/bold], [bold]separate player[/bold], [bold]separate evaluate[/bold], \
+[bold]separate train[/bold], [bold]separate convert[/bold], [bold]separate publish[/bold].
 
 Exit codes: 0 all done, 1 a song or its stems failed, 2 wrong usage, 3 checkpoint trouble, 130 interrupted."""
 GROUP_OPTIONS = ("--install-completion", "--show-completion")
@@ -72,7 +75,10 @@ app.command(DEFAULT, cls=Default, hidden=True, epilog=EPILOG)(run_command)
 app.command("evaluate", cls=Command, context_settings={"allow_extra_args": True})(evaluate_command)
 app.add_typer(models_app, name="models")
 app.command("train")(train_command)
+app.command("watch", cls=Command)(watch_command)
+app.command("player", cls=Command)(player_command)
 app.command("convert", cls=Command)(convert_command)
+app.command("publish", cls=Command)(publish_command)
 
 
 def main() -> None:

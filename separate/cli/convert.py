@@ -12,7 +12,7 @@ from separate.errors import CheckpointError, OutputError, OutputExists, UsageErr
 
 __all__ = ["convert_command"]
 
-FILES_HELP = "Files of weights, then the .safetensors to write."
+FILES_HELP = "Files of weights, and of settings if there are any, then the .safetensors to write."
 FROM_HELP = "Refuse weights of any other architecture."
 SOURCES_HELP = "The stems, in the order of the files, or of the nets in them: vocals,drums."
 LICENCE_HELP = "What the weights may be used for: MIT, CC-BY-NC-SA-4.0."
@@ -26,6 +26,7 @@ class Architecture(StrEnum):
     mad = "mad"
     cws_mdensenet = "cws-mdensenet"
     spleeter = "spleeter"
+    roformer = "roformer"
 
 
 def convert_command(
@@ -39,7 +40,7 @@ def convert_command(
     licence: Annotated[str, typer.Option(help=LICENCE_HELP, metavar="TEXT")] = "unknown",
     force: Annotated[bool, typer.Option("--force", help="Overwrite DEST.")] = False,
 ) -> None:
-    """Convert weights of other programs: Open-Unmix, Demucs 1 and 2, MaD, the subband MDenseNet, Spleeter.
+    """Convert weights of other programs: Open-Unmix, Demucs 1 and 2, MaD, the subband MDenseNet, Spleeter, RoFormers.
 
     Nothing in a file is executed, and a model with a weight too few, too many or of a wrong shape is not made.
     """

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from separate.batch.plan import model_label
+from separate.cli.models import complete_model
 from separate.cli.options import (
     MODEL_HELP,
     SPEED,
@@ -29,7 +30,6 @@ from separate.cli.options import (
     Segment,
     Shifts,
     Wiener,
-    complete_model,
     option,
     part,
 )

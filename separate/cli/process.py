@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import signal
+from collections.abc import Callable, Iterator
+from types import FrameType
 
-__all__ = ["tune"]
+__all__ = ["interruptible", "tune"]
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of glibc's mallopt
 KEPT = 2**28  # bytes
@@ -22,3 +25,30 @@ def tune() -> None:
         libc.mallopt(M_MMAP_THRESHOLD, KEPT)
         libc.mallopt(M_TRIM_THRESHOLD, KEPT)
         libc.mallopt(M_ARENA_MAX, 1)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[Callable[[], None]]:
+    """Turn Ctrl-C, and what asks a service to stop, into KeyboardInterrupt.
+
+    A codec that calls back into Python swallows it. So who works in blocks calls what this yields after each: it raises
+    KeyboardInterrupt again once there has been one.
+    """
+    asked = False
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        asked = True
+        raise KeyboardInterrupt
+
+    def check() -> None:
+        if asked:
+            raise KeyboardInterrupt
+
+    numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        yield check
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

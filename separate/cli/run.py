@@ -2,96 +2,32 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
-from enum import StrEnum
+from collections.abc import Callable, Sequence
+from contextlib import closing, nullcontext
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from separate.errors import UnknownStem, UsageError
+from separate.cli.options import MANY, TALK, Options, option, part, with_options
+from separate.errors import UsageError
 
-__all__ = ["run_command"]
+if TYPE_CHECKING:
+    from separate.batch.job import Job, Output, Progress
+    from separate.batch.journal import Made
+    from separate.batch.mixdown import Mixdown
+    from separate.batch.preflight import Needs
+    from separate.batch.run import Doer
+    from separate.cli.progress import Reporter
 
-# The groups of options in the help.
-MODEL, PART, OUTPUT, SPEED, TALK = (
-    "Model",
-    "What to write",
-    "Where and how to write it",
-    "Speed and quality",
-    "Messages",
-)
+__all__ = ["check", "doer", "how_made", "mixdown_of", "output_of", "run_command", "work"]
 
-TEMPLATE = "{model}/{track}/{stem}.{ext}"
-RATES = {"min": 8000, "max": 192000}
-MODEL_HELP = "A name (see `separate models`), a .safetensors file, or hf:user/repo/file@revision."
-CLIP_HELP = "Louder than full scale: turn all stems of the song down alike, cut peaks, or leave (float)."
-WIENER_HELP = "Iterations of the Wiener filter; 0: ratio masks."
-GRIFFIN_HELP = "Find new phases by so many iterations."
-
-
-class Format(StrEnum):
-    """Kinds of files."""
-
-    wav = "wav"
-    flac = "flac"
-    ogg = "ogg"
-    opus = "opus"
-    mp3 = "mp3"
-    m4a = "m4a"
-
-
-class Bits(StrEnum):
-    """Bit depths."""
-
-    b16 = "16"
-    b24 = "24"
-    b32 = "32"
-    float = "float"
-
-
-class Clip(StrEnum):
-    """What to do about samples beyond full scale."""
-
-    rescale = "rescale"
-    hard = "hard"
-    none = "none"
-
-
-class Precision(StrEnum):
-    """Precisions of a model's inner layers."""
-
-    auto = "auto"
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
-
-
-def seconds(text: str) -> float:
-    """Read a time: seconds, m:s or h:m:s."""
-    parts = text.split(":")
-    try:
-        numbers = [float(part) for part in parts]
-    except ValueError:
-        numbers = []
-    if not 1 <= len(numbers) <= 3 or not all(0 <= n < float("inf") for n in numbers):
-        raise UsageError(f"{text!r} is no time: write seconds (83.5), m:s (1:23.5) or h:m:s")
-    return float(sum(n * 60**i for i, n in enumerate(reversed(numbers))))
-
-
-def part(start: str, end: str | None) -> tuple[float, float | None]:
-    """Read --start and --end."""
-    first, last = seconds(start), None if end is None else seconds(end)
-    if last is not None and last <= first:
-        raise UsageError(f"--end {end} must come after --start {start}")
-    return first, last
-
-
-def complete_model(incomplete: str) -> list[str]:
-    """Offer the names of the registry."""
-    from separate.checkpoints.registry import registry
-
-    return [name for name in registry() if name.startswith(incomplete)]
+INPUT_HELP = "Songs, folders, quoted patterns such as 'music/**/*.mp3', or - for stdin."
+LIST_HELP = "Inputs from a file, one a line; - is stdin. Can be repeated."
+DRY_HELP = "Check songs, disk and names, show what would be done, and stop."
 
 
 def show_version(value: bool) -> None:
@@ -103,123 +39,255 @@ def show_version(value: bool) -> None:
         raise typer.Exit
 
 
-def option(panel: str, help: str, *names: str, **more: Any) -> Any:
-    """Describe an option; `panel` is its group in the help."""
-    return typer.Option(*names, help=help, rich_help_panel=panel, **more)
-
-
-# Options that other commands have, too.
-Device = Annotated[str, option(SPEED, "auto, cpu, cuda, cuda:N or mps.")]
-Inner = Annotated[Precision, option(SPEED, "Of the model's inner layers.")]
-Segment = Annotated[float | None, option(SPEED, "Of a chunk.", metavar="SECONDS", show_default="the model's")]
-Overlap = Annotated[float, option(SPEED, "Of a chunk and the next, 0 to 0.95.", metavar="SHARE")]
-Shifts = Annotated[int, option(SPEED, "Average over chunks placed in N ways.", metavar="N")]
-Batch = Annotated[int | None, option(SPEED, "Chunks at once.", metavar="N", show_default="by device")]
-Wiener = Annotated[int | None, option(SPEED, WIENER_HELP, metavar="N", show_default="the model's")]
-GriffinLim = Annotated[int | None, option(SPEED, GRIFFIN_HELP, metavar="N", show_default="the model's")]
-Quiet = Annotated[bool, option(TALK, "Say nothing but errors.", "--quiet", "-q")]
-
-
+@with_options
 def run_command(
-    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Songs, folders of songs, or - for stdin.")],
-    model: Annotated[str, option(MODEL, MODEL_HELP, "--model", "-m", autocompletion=complete_model)] = "d2-gru",
-    stems: Annotated[str | None, option(PART, "Only these: vocals,drums.", metavar="A,B", show_default="all")] = None,
-    start: Annotated[str, option(PART, "Begin here: seconds or m:s.", metavar="TIME")] = "0",
-    end: Annotated[str | None, option(PART, "Stop here.", metavar="TIME", show_default="the song's end")] = None,
-    out: Annotated[
-        str, option(OUTPUT, "Folder for the stems; - is stdout.", "--out", "-o", metavar="DIR")
-    ] = "separated",
-    name: Annotated[str, option(OUTPUT, "Files in it; see also {suffix}.", metavar="TEMPLATE")] = TEMPLATE,
-    format: Annotated[Format, option(OUTPUT, "Kind of file.")] = Format.wav,
-    bits: Annotated[Bits | None, option(OUTPUT, "Bit depth.", show_default="at least the input's")] = None,
-    rate: Annotated[
-        int | None, option(OUTPUT, "Sample rate.", metavar="HZ", show_default="the input's", **RATES)
-    ] = None,
-    clip: Annotated[Clip, option(OUTPUT, CLIP_HELP)] = Clip.rescale,
-    force: Annotated[bool, option(OUTPUT, "Overwrite stems that exist.", "--force")] = False,
-    skip_existing: Annotated[bool, option(OUTPUT, "Leave stems that exist.", "--skip-existing")] = False,
-    device: Device = "auto",
-    precision: Inner = Precision.auto,
-    segment: Segment = None,
-    overlap: Overlap = 0.1,
-    shifts: Shifts = 1,
-    batch: Batch = None,
-    wiener: Wiener = None,
-    griffin_lim: GriffinLim = None,
-    quiet: Quiet = False,
-    json_: Annotated[bool, option(TALK, "One JSON object a song on stdout.", "--json")] = False,
+    options: Options,
+    inputs: Annotated[list[str] | None, typer.Argument(metavar="INPUT...", help=INPUT_HELP, show_default=False)] = None,
+    list_: Annotated[list[str] | None, option(MANY, LIST_HELP, "--list", metavar="FILE")] = None,
+    dry_run: Annotated[bool, option(MANY, DRY_HELP, "--dry-run")] = False,
     version: Annotated[bool, option(TALK, "Print it.", "--version", is_eager=True, callback=show_version)] = False,
 ) -> int:
     """Separate songs into [bold]vocals, drums, bass and the rest[/bold], each in a file of its own.
 
     Stems are as long as the song, with its rate, channels, bit depth and tags, and together they sum to it.
     """
-    first, last = part(start, end)
-    if force and skip_existing:
-        raise UsageError("--force overwrites and --skip-existing leaves what is there: choose one")
-    depth = bits.value if bits else None
-    check_format(format.value, depth, clip.value)
-
+    check(options)
     # What needs no torch is checked before torch is imported.
     from separate.batch.plan import plan
-    from separate.checkpoints.resolve import resolve
-    from separate.checkpoints.weights import read_header
 
-    wanted = choose_stems(stems, read_header(resolve(model)).sources)
-    stdout = check_stdout(inputs, wanted, format.value, json_) if out == "-" else None
-    jobs = plan(inputs, Path("." if stdout else out), name, model=model, stems=wanted, ext=format.value)
+    mixdown = mixdown_of(options)
+    names = all_inputs(inputs or [], list_ or [])
+    stdout = check_stdout(names, mixdown.names, options, dry_run) if options.out == "-" else None
+    folder = Path("." if stdout else options.out)
+    jobs = plan(names, folder, options.template, model=options.model, stems=mixdown.names, ext=options.kind)
+    output = output_of(options, mixdown, stdout)
 
-    from separate.cli.process import tune
-
-    tune()
-
-    from separate.batch.local import Output, run
+    from separate.cli.process import interruptible
     from separate.cli.progress import Reporter
-    from separate.separator import Separator
 
-    reporter = Reporter(quiet=quiet, json=json_, songs=len(jobs))
-    separator = Separator(
-        model, device=device, precision=precision.value, segment=segment, overlap=overlap, shifts=shifts, batch=batch,
-        wiener=wiener, griffin_lim=griffin_lim, say=reporter.notice,
-    )  # fmt: skip
-    output = Output(
-        format=format.value, bits=depth, rate=rate, clip=clip.value, start=first, end=last, stdout=stdout,
-        existing="force" if force else "skip" if skip_existing else "refuse",
-    )  # fmt: skip
-    with reporter:
-        for result in run(jobs, separator, output, notice=reporter.notice, progress=reporter.song):
-            reporter.result(result)
+    reporter = Reporter(quiet=options.quiet, json=options.json, songs=len(jobs))
+    with interruptible() as interrupted:
+        if dry_run:
+            return show_plan(jobs, options, output, reporter)
+        do = doer(options, output, reporter, interrupted)
+        return work(jobs, do, options, output, reporter)
+
+
+def work(jobs: Sequence[Job], do: Doer, options: Options, output: Output, reporter: Reporter) -> int:
+    """Look at all songs, separate them, and sum up; return the exit code."""
+    from separate.batch.existing import Known, sweep
+    from separate.batch.journal import Journal
+    from separate.batch.preflight import preflight
+    from separate.batch.run import run
+    from separate.cli.player import with_pages
+
+    folder = Path(options.out)
+    with Journal(folder, how_made(options)) if not output.stdout else nullcontext() as journal, reporter:
+        if journal:
+            sweep(journal.records, folder)
+            known = Known(folder, journal.records, journal.made, options.existing, options.resume)
+            jobs = [known.settle(job) for job in jobs]
+            jobs, needs = preflight(jobs, output, folder, at_once=len(options.devices), checked=reporter.checked)
+            announce(needs, journal.records.damaged, reporter)
+        reporter.begin(jobs)
+        try:
+            with closing(run(jobs, do, journal)) as results:
+                for result in with_pages(results, options, output):
+                    reporter.result(result)
+        except KeyboardInterrupt:
+            if len(jobs) > 1:
+                reporter.notice(f"{reporter.tally.number} of {len(jobs)} songs are through; go on with: {resuming()}")
+            raise
+        reporter.summary()
     return int(reporter.failed)
 
 
-def check_format(format: str, bits: str | None, clip: str) -> None:
-    """Refuse formats, depths and clipping that do not go together, whatever the songs."""
+def announce(needs: Needs, damaged: int, reporter: Reporter) -> None:
+    """Say what is ahead, if that is more than a song, and what may go wrong."""
+    from separate.batch.preflight import gigabytes
+    from separate.cli.text import clock
+
+    if damaged:
+        reporter.notice(f"{damaged} lines of the journal cannot be read: what they tell of is not known")
+    if needs.songs > 1:
+        free = f", {gigabytes(needs.free)} are free" if needs.free is not None else ""
+        length = clock(needs.seconds) + (f" and {needs.unknown} of unknown length" if needs.unknown else "")
+        about = "" if needs.exact else "about "
+        reporter.notice(f"{needs.songs} songs, {length}; the stems need {about}{gigabytes(needs.room)}{free}")
+    if needs.short:
+        reporter.notice("the stems may not fit on the disk; songs that do not fit fail, --resume does them later")
+
+
+def show_plan(jobs: Sequence[Job], options: Options, output: Output, reporter: Reporter) -> int:
+    """Print what would be done with every song, on stdout; return the exit code of songs that cannot be done."""
+    import json
+
+    from separate.batch.existing import Known
+    from separate.batch.journal import read_records
+    from separate.batch.preflight import preflight
+    from separate.cli.text import clock, one_line
+
+    folder = Path(options.out)
+    records = read_records(folder)
+    known = Known(folder, records, how_made(options), options.existing, options.resume)
+    with reporter:
+        settled = [known.settle(job) for job in jobs]
+        settled, needs = preflight(settled, output, folder, at_once=len(options.devices), checked=reporter.checked)
+    for job in settled:
+        status = "failed" if job.error else "skipped" if job.skip else "planned"
+        if options.json:
+            outputs = {stem: str(path) for stem, path in job.outputs.items()}
+            error = str(job.error) if job.error else None
+            facts = {"error": error, "audio_seconds": job.seconds, "why": job.why}
+            print(json.dumps({"song": job.song, "status": status, "outputs": outputs, **facts}))
+        else:
+            length = clock(job.seconds) if job.seconds is not None else "-"
+            why = f"again ({job.why})" if job.why else ""
+            print(one_line(f"{status:8} {length:>8}  {job.error or job.song} {why}".rstrip()))
+    announce(needs, records.damaged, reporter)
+    if needs.songs:
+        foretell(needs, options, reporter)
+    return int(any(job.error for job in settled))
+
+
+def foretell(needs: Needs, options: Options, reporter: Reporter) -> None:
+    """Say how much time and memory it will take."""
+    from separate.batch.preflight import gigabytes
+    from separate.batch.trial import try_out
+    from separate.cli.process import tune
+    from separate.cli.text import clock
+    from separate.separator import Separator
+
+    tune()
+    trial = try_out(Separator(**settings_of(options), device=options.devices[0], say=reporter.notice))
+    reporter.notice(f"about {trial.speed:.1f} x real time with one process: {clock(needs.seconds / trial.speed)}")
+    if trial.memory and trial.free:
+        processes = options.devices.count(options.devices[0])
+        memory = f"{gigabytes(processes * trial.memory)} of memory, {gigabytes(trial.free)} are free"
+        advice = "; that is too little: try fewer --jobs" if processes * trial.memory > trial.free else ""
+        reporter.notice(f"{processes} process{'es' if processes > 1 else ''}: about {memory}{advice}")
+
+
+def resuming() -> str:
+    """Write the command that goes on with this one."""
+    given = [word for word in sys.argv[1:] if word != "--resume"]
+    return shlex.join(["separate", *given, "--resume"])
+
+
+def doer(options: Options, output: Output, reporter: Reporter, interrupted: Callable[[], None]) -> Doer:
+    """Get those ready who separate: this process, or several."""
+    from separate.cli.process import tune
+
+    settings = settings_of(options)
+
+    def progress(job: Job) -> Progress:
+        show = reporter.song(job)
+
+        def shown(done: int, total: int | None) -> None:
+            interrupted()
+            show(done, total)
+
+        return shown
+
+    devices = options.devices
+    if len(devices) > 1:
+        from separate.batch import workers
+
+        crew = workers.Crew(devices, settings, output, tune)
+        return partial(workers.run, crew=crew, notice=reporter.once, progress=progress)
+    tune()
+
+    from separate.batch import local
+    from separate.separator import Separator
+
+    separator = Separator(**settings, device=devices[0], say=reporter.notice)
+    return partial(local.run, separator=separator, output=output, notice=reporter.notice, progress=progress)
+
+
+def settings_of(options: Options) -> dict[str, Any]:
+    """Collect what a Separator is made with, but for its device."""
+    return {
+        "model": options.model, "precision": options.precision.value, "segment": options.segment,
+        "overlap": options.overlap, "shifts": options.shifts, "batch": options.batch, "wiener": options.wiener,
+        "griffin_lim": options.griffin_lim,
+    }  # fmt: skip
+
+
+def how_made(options: Options) -> Made:
+    """Say what decides the stems' bytes besides the song, as the journal keeps it."""
+    import json
+
+    from separate.batch.stamp import stamp
+    from separate.checkpoints.resolve import resolve
+
+    made: Made = json.loads(
+        json.dumps({"checkpoint": stamp(resolve(options.model)).sha256, "options": options.deciding})
+    )
+    return made
+
+
+def output_of(options: Options, mixdown: Mixdown, stdout: BinaryIO | None) -> Output:
+    """Say how stems are written."""
+    from separate.batch.job import Output
+
+    start, end = part(options.start, options.end)
+    return Output(
+        format=options.kind, bits=options.bits and options.bits.value, rate=options.rate,
+        clip=options.clip.value, start=start, end=end, stdout=stdout, mixdown=mixdown,
+    )  # fmt: skip
+
+
+def all_inputs(inputs: list[str], lists: list[str]) -> list[str]:
+    """Put inputs and those of lists together."""
+    from separate.batch.inputs import read_list
+
+    if not inputs and not lists:
+        raise UsageError("nothing to separate: name songs or folders, or a list of them with --list")
+    if [*inputs, *lists].count("-") > 1:
+        raise UsageError("- and --list - both want standard input: choose one")
+    names = [*inputs, *(name for file in lists for name in read_list(file))]
+    if not names:
+        raise UsageError(f"--list {' '.join(lists)}: names no input")
+    return names
+
+
+def check(options: Options) -> None:
+    """Refuse options that do not go together, whatever the model and the songs."""
     from separate.audio.formats import choose_format
 
-    kind = choose_format(format, bits, 16, False)
-    if clip == "none" and kind.bounded and (bits or kind.lossy):
+    part(options.start, options.end)
+    if options.skip_existing and (options.force or options.resume):
+        other = "--force overwrites" if options.force else "--resume does again"
+        raise UsageError(f"--skip-existing leaves what is there, {other} some of it: choose one")
+    if options.jobs and options.jobs < options.device.count(",") + 1:
+        raise UsageError(f"--jobs {options.jobs}: fewer than the devices of --device {options.device}")
+    if (options.player or options.report) and (options.out == "-" or options.stem_mp4):
+        raise UsageError("--player and --report look at stems in files of their own: leave --out - and --stem-mp4 out")
+    bits = options.bits.value if options.bits else None
+    kind = choose_format(options.kind, bits, 16, False)
+    if options.clip == "none" and kind.bounded and (bits or kind.lossy):
         raise UsageError(f"--clip none: {kind} ends at full scale; add --format wav --bits float")
 
 
-def check_stdout(inputs: list[str], stems: list[str], format: str, json: bool) -> BinaryIO:
+def check_stdout(inputs: list[str], stems: Sequence[str], options: Options, dry_run: bool) -> BinaryIO:
     """Refuse what standard output cannot take, and return it."""
-    if format != "wav":
-        raise UsageError(f"--out - writes WAV, not {format}: leave --format out")
-    if json:
-        raise UsageError("--json and --out - both want standard output: choose one")
+    if options.format != "wav":
+        raise UsageError(f"--out - writes WAV, not {options.format}: leave --format out")
+    if options.json or dry_run:
+        raise UsageError(
+            f"{'--json' if options.json else '--dry-run'} and --out - both want standard output: choose one"
+        )
+    if options.resume or len(options.devices) > 1:
+        raise UsageError("--out - writes one song: leave --resume and --jobs out")
     if len(stems) > 1 or len(inputs) > 1 or Path(inputs[0]).is_dir():
         raise UsageError("--out - writes one stem of one song: choose it with --stems")
     return sys.stdout.buffer
 
 
-def choose_stems(wanted: str | None, sources: tuple[str, ...]) -> list[str]:
-    """Read a list of stems as in "vocals,drums"; the model's order counts."""
-    if wanted is None:
-        return list(sources)
-    names = [name.strip() for name in wanted.split(",") if name.strip()]
-    for name in names:
-        if name not in sources:
-            raise UnknownStem(f"--stems {name!r}: this model separates {', '.join(sources)}")
-    if not names:
-        raise UsageError(f"--stems {wanted!r} names no stem: choose from {', '.join(sources)}")
-    return [source for source in sources if source in names]
+def mixdown_of(options: Options) -> Mixdown:
+    """Find out which files are written of a song."""
+    from separate.checkpoints.resolve import resolve
+    from separate.checkpoints.weights import read_header
+    from separate.cli.outputs import choose_mixdown
+
+    return choose_mixdown(options, read_header(resolve(options.model, quiet=options.quiet)).sources)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["one_line"]
+__all__ = ["clock", "one_line"]
 
 
 def one_line(message: str) -> str:
     """Keep a message on its line: a file's name may hold line breaks, and bytes that are no text."""
     text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def clock(seconds: float) -> str:
+    """Write a time as h:mm:ss."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"

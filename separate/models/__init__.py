@@ -9,9 +9,11 @@ its stems (batch, source, channel, time). Besides, it says
     context       seconds at either end of a chunk that only serve as surroundings
     sums          whether its stems add up to the mixture
 
-and, if the usual 8192 does not suit it,
+and, if the usual does not suit it (a grid of 8192),
 
     grid          samples: a chunk that starts at a multiple of it is cut as the whole song would be
+    around        samples on either side of a chunk that `forward(mix, around)` is given too, and only hears; chunks are
+                  then cut as Demucs does
 
 Nothing else is asked of it: no caller looks at its type.
 """
@@ -28,7 +30,9 @@ from separate.errors import CheckpointError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["MODELS", "Model", "build", "check_config"]
+__all__ = ["MIXTURE", "MODELS", "Model", "build", "check_config"]
+
+MIXTURE = "mixture"  # what the song itself is called where it stands among its stems
 
 # architecture -> "module:model class:config class"
 MODELS = {
@@ -38,11 +42,16 @@ MODELS = {
     "blstm": "separate.models.blstm:BLSTM:BLSTMConfig",
     "mad": "separate.models.mad:MaD:MaDConfig",
     "demucs": "separate.models.demucs:Demucs:DemucsConfig",
+    "wdemucs": "separate.models.wdemucs:WDemucs:WDemucsConfig",
+    "hdemucs": "separate.models.hdemucs:HDemucs:HDemucsConfig",
+    "htdemucs": "separate.models.htdemucs:HTDemucs:HTDemucsConfig",
+    "bag": "separate.models.bag:Bag:BagConfig",
     "wave-u-net": "separate.models.wave_unet:WaveUNet:WaveUNetConfig",
     "cws-mdensenet": "separate.models.densenet:MDenseNetModel:MDenseNetConfig",
     "cws-mmdensenet": "separate.models.densenet:MMDenseNetModel:MMDenseNetConfig",
     "cws-unet": "separate.models.unet:UNetModel:UNetConfig",
     "mmdenselstm": "separate.models.mmdenselstm:MMDenseLSTM:MMDenseLSTMConfig",
+    "roformer": "separate.models.roformer:RoFormer:RoFormerConfig",
 }
 
 

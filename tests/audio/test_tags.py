@@ -195,6 +195,17 @@ def test_the_stem_is_added_to_a_subtitle(target: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
+def test_the_title_says_which_version_it_is(target: str, tmp_path: Path) -> None:
+    original = song(tmp_path / "a song.flac")
+    copy = encoded(tmp_path / "copy", target)
+    assert copy_tags(original, copy, target, stem="karaoke", in_title=True) is None
+    assert dump(copy, target)[0] == {"TITLE": ["a song (karaoke)"], "SUBTITLE": ["karaoke"]}
+    tag(original, {"TITLE": ["A"], "ARTIST": ["B"]}, [])
+    assert copy_tags(original, copy, target, stem="karaoke", in_title=True) is None
+    assert dump(copy, target)[0] == {"TITLE": ["A (karaoke)"], "ARTIST": ["B"], "SUBTITLE": ["karaoke"]}
+
+
+@pytest.mark.parametrize("target", TARGETS)
 def test_several_values_stay_several(target: str, tmp_path: Path) -> None:
     original = song(tmp_path / "song.ogg")
     tag(original, {"ARTIST": ["One", "Two"], "GENRE": ["Jazz", "Funk"]}, [])

@@ -106,6 +106,40 @@ def test_stems_keep_their_balance_whatever_the_peaks(
         assert np.abs(samples - stems[name] * writer.gain).max(initial=0) < 2**-22
 
 
+@pytest.mark.parametrize("text", ["wav 16", "wav float", "flac 24"])
+@pytest.mark.parametrize("clip", ["rescale", "hard"])
+@pytest.mark.parametrize("size", [1000, 100_000])
+def test_gains_are_asked_for_at_the_songs_end(text: str, clip: str, size: int, tmp_path: Path) -> None:
+    stems = {"vocals": tones(2, 30_000, level=0.5), "karaoke": tones(2, 30_000, level=0.7)}
+    writer = write(tmp_path, stems, text, size=size, clip=clip, gains=lambda: {"karaoke": 1.25, "another": 9.0})
+    assert writer.gain == 1
+    written = read(tmp_path, stems, text)
+    assert np.abs(written["vocals"] - stems["vocals"]).max() < 2**-15
+    assert np.abs(written["karaoke"] - 1.25 * stems["karaoke"]).max() < 2**-15
+    assert len(files(tmp_path)) == 4
+
+
+def test_gains_that_make_a_stem_clip_turn_all_down(tmp_path: Path) -> None:
+    stems = {"vocals": tones(2, 30_000, level=0.5), "karaoke": tones(2, 30_000, level=0.75)}
+    loud = float(np.abs(stems["karaoke"]).max())
+    writer = write(tmp_path, stems, "wav 24", gains=lambda: {"karaoke": 2.0})
+    assert writer.gain == pytest.approx(1 / (2 * loud), rel=1e-4)
+    written = read(tmp_path, stems, "wav 24")
+    assert np.abs(written["vocals"] - writer.gain * stems["vocals"]).max() < 2**-22
+    assert np.abs(written["karaoke"] - 2 * writer.gain * stems["karaoke"]).max() < 2**-22
+    hard = write(tmp_path / "hard", stems, "wav 24", clip="hard", gains=lambda: {"karaoke": 2.0})
+    assert hard.gain == 1
+    cut = read(tmp_path / "hard", stems, "wav 24")["karaoke"]
+    assert np.abs(cut - (2 * stems["karaoke"]).clip(-1, 1)).max() < 2**-22
+
+
+def test_gains_may_keep_a_loud_stem_from_clipping(tmp_path: Path) -> None:
+    stems = {"karaoke": tones(2, 30_000, level=2)}
+    writer = write(tmp_path, stems, "flac 16", gains=lambda: {"karaoke": 0.25})
+    assert writer.gain == 1
+    assert np.abs(read(tmp_path, stems, "flac 16")["karaoke"] - stems["karaoke"] / 4).max() < 2**-15
+
+
 def test_float_samples_are_never_touched(tmp_path: Path) -> None:
     stems = {"vocals": tones(2, 5_000, level=3), "drums": tones(2, 5_000)}
     for clip in ("rescale", "none"):

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from separate.batch.plan import Job, check_template, model_label, plan
+from separate.batch.job import Job
+from separate.batch.plan import check_template, model_label, plan
 from separate.errors import InputError, OutputError, UsageError
 
 DEFAULT = "{model}/{track}/{stem}.{ext}"

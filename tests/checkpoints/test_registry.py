@@ -6,21 +6,32 @@ from pathlib import Path
 
 import pytest
 
-from separate.checkpoints.registry import BUNDLED, find, read_registry, registry
-from separate.checkpoints.resolve import resolve
+from separate.checkpoints.registry import BUNDLED, VARIABLE, find, read_registry, registry
+from separate.checkpoints.resolve import place_of, resolve
 from separate.checkpoints.weights import load, read_header
 from separate.errors import CheckpointError, UnknownModel
 from separate.models import MODELS
+
+
+@pytest.fixture(autouse=True)
+def nothing_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "none"))
 
 
 def test_rows_are_what_their_checkpoints_say() -> None:
     assert "d2-gru" in registry()
     for row in registry().values():
         assert row.architecture in MODELS
+        assert row.free or row.licence.startswith("LicenseRef-") or row.licence == "unknown"
+        assert not row.sdr or row.measured
         assert row.path is None or row.path.parent == BUNDLED
+        assert (place_of(row.name) is None) == (row.path is not None)
         if row.path is not None:
             header = read_header(row.path)
             assert (header.architecture, header.sources) == (row.architecture, row.stems)
+            assert row.megabytes == round(row.path.stat().st_size / 1e6, 1)
+            assert row.sdr.items() <= header.training["sdr"].items()
             assert (header.sample_rate, header.licence) == (row.sample_rate, row.licence)
             assert row.path.with_suffix(".md").is_file(), "a model card beside it"
             assert load(resolve(row.name)).sources == row.stems
@@ -58,10 +69,15 @@ summary = "x"
     ("text", "said"),
     [
         ("[a", "not a registry"),
-        ("a = 1", r"\[a\] must have exactly the keys"),
-        ("[a]" + ROW + "more = 1", r"\[a\] must have exactly the keys"),
-        ("[a]" + ROW.replace("44100", '"fast"'), r"\[a\] sample_rate must be a int"),
-        ("[a]" + ROW.replace('["vocals"]', '"vocals"'), r"\[a\] stems must be a list"),
+        ("a = 1", r"\[a\] must have the keys"),
+        ("[a]" + ROW + "more = 1", r"\[a\] must have the keys .*, and may have megabytes, sdr, measured$"),
+        ("[a]" + ROW.replace("44100", '"fast"'), r"\[a\] sample_rate must be a whole number, not 'fast'"),
+        ("[a]" + ROW.replace('["vocals"]', '"vocals"'), r"\[a\] stems must be a list, not 'vocals'"),
+        ("[a]" + ROW.replace('["vocals"]', "[1]"), r"\[a\] stems must be a list of names"),
+        ("[a]" + ROW.replace('"MIT"', "1"), r"\[a\] licence must be text"),
+        ("[a]" + ROW.replace("bundled:", "http:"), r"\[a\] source must be bundled:FILE, file:PATH or hf:user/repo"),
+        ("[a]" + ROW + "sdr = 9", r"\[a\] sdr must be a table"),
+        ("[a]" + ROW + 'sdr = { vocals = "good" }', r"\[a\] sdr must be a table of numbers"),
     ],
 )
 def test_a_registry_that_is_wrong(tmp_path: Path, text: str, said: str) -> None:
@@ -73,5 +89,36 @@ def test_a_registry_that_is_wrong(tmp_path: Path, text: str, said: str) -> None:
 
 def test_a_registry_that_is_right(tmp_path: Path) -> None:
     path = tmp_path / "checkpoints.toml"
-    path.write_text("[a]" + ROW + "[b]" + ROW)
-    assert list(read_registry(path)) == ["a", "b"]
+    path.write_text("[a]" + ROW + "[b]" + ROW + "megabytes = 1.5\nsdr = { vocals = 8, drums = 2 }\n")
+    rows = read_registry(path)
+    assert list(rows) == ["a", "b"]
+    assert (rows["a"].megabytes, rows["a"].mean_sdr, rows["a"].free) == (None, None, True)
+    assert (rows["b"].megabytes, rows["b"].mean_sdr) == (1.5, 8.0)
+
+
+def test_rows_of_ones_own_come_on_top(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    settings, named = tmp_path / "separate/checkpoints.toml", tmp_path / "named.toml"
+    settings.parent.mkdir()
+    settings.write_text("[a]" + ROW + "[b]" + ROW)
+    named.write_text("[b]" + ROW.replace("MIT", "unknown") + "[d2-gru]" + ROW)
+    ours = registry()
+    assert "a" in ours
+    monkeypatch.setenv(VARIABLE, str(named))
+    assert list(registry()) == list(ours)
+    assert (registry()["a"].free, registry()["b"].free) == (True, False)
+    assert registry()["d2-gru"].stems == ("vocals",)
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "no.toml"))
+    with pytest.raises(CheckpointError, match=r"no\.toml: not a registry of checkpoints: .*No such file"):
+        registry()
+
+
+def test_a_file_of_ones_own_may_have_a_name(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    named = tmp_path / "named.toml"
+    named.write_text("[mine]" + ROW.replace("bundled:x.safetensors", "file:nets/mine.safetensors"))
+    monkeypatch.setenv(VARIABLE, str(named))
+    with pytest.raises(CheckpointError, match=r"mine: its file .*nets/mine\.safetensors is missing"):
+        resolve("mine")
+    (tmp_path / "nets").mkdir()
+    (tmp_path / "nets/mine.safetensors").write_bytes(tiny.read_bytes())
+    assert resolve("mine") == tmp_path / "nets/mine.safetensors"

@@ -89,9 +89,14 @@ def reshape(state: dict[str, Any], head: dict[str, str]) -> None:
     state["input.conv.bias"] = torch.zeros(3)
 
 
+def round_off(state: dict[str, Any], head: dict[str, str]) -> None:
+    state["input.conv.bias"] = state["input.conv.bias"].to(torch.int16)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        (round_off, r"input.conv.bias is of torch.int16, not torch.float32"),
         (drop, r"is missing; .* is missing; .* is missing and 1 more"),
         (add, "more is unknown"),
         (reshape, r"input.conv.bias is \(3,\), not \(16,\)"),
@@ -131,6 +136,28 @@ def test_a_file_that_is_no_checkpoint(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "odd.safetensors"
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=r"not a safetensors file|not a checkpoint of separate"):
+        load(path)
+
+
+def test_a_header_of_100_megabytes_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "odd.safetensors"
+    with path.open("wb") as file:
+        file.write((100_000_000).to_bytes(8, "little"))
+        file.truncate(200_000_000)  # on most disks this takes no room
+    with pytest.raises(CheckpointError, match="not a safetensors file"):
+        load(path)
+
+
+def test_weights_that_lie_where_others_do(tmp_path: Path, tiny: Path) -> None:
+    raw = tiny.read_bytes()
+    size = int.from_bytes(raw[:8], "little")
+    head = json.loads(raw[8 : 8 + size])
+    one, two = [name for name in head if name.endswith("weight_hh_l0")][:2]
+    head[two]["data_offsets"] = head[one]["data_offsets"]
+    new = json.dumps(head).encode()
+    path = tmp_path / "odd.safetensors"
+    path.write_bytes(len(new).to_bytes(8, "little") + new + raw[8 + size :])
+    with pytest.raises(CheckpointError, match=r"its weights cannot be read: .*offset"):
         load(path)
 
 

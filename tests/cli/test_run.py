@@ -115,7 +115,7 @@ def test_a_folder_keeps_its_tree(cli: Cli, tiny: Path, song: Path, tmp_path: Pat
     done = cli(tmp_path / "album", "-m", tiny, "-o", tmp_path / "out", "--stems", "bass", "--json")
     assert done.code == 0
     rows = [json.loads(line) for line in done.out.splitlines()]
-    assert [row["status"] for row in rows] == ["done", "done"]
+    assert [row["status"] for row in rows] == ["done", "done", "summary"]
     assert (tmp_path / "out/tiny/cd 2/two/bass.wav").is_file()
     assert rows[0]["outputs"]["bass"] == str(tmp_path / "out/tiny/one/bass.wav")
     assert rows[0]["audio_seconds"] == 1.5
@@ -266,4 +266,4 @@ def test_threads_of_other_songs_do_not_stay(cli: Cli, tiny: Path, song: Path, tm
 
     cli(song, "-m", tiny, "-o", tmp_path / "out")
     assert not [thread for thread in threading.enumerate() if thread.name == "separate-ahead"]
-    assert os.listdir(tmp_path / "out") == ["tiny"]
+    assert sorted(os.listdir(tmp_path / "out")) == [".separate.jsonl", "tiny"]

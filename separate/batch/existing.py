@@ -1,0 +1,129 @@
+"""What is there already: which songs are done, which are to be done again, and what a run that was killed left."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from separate.audio.fileset import shown
+from separate.batch.job import Job
+from separate.batch.journal import Made, Record, Records
+from separate.batch.stamp import Stamp, matches
+from separate.errors import OutputExists
+
+__all__ = ["Known", "clean", "sweep"]
+
+LEFTOVER = re.compile(r"\.[0-9a-f]{12}\.part")  # as FileSet names what is not complete
+
+
+class Known:
+    """What is known of an output folder when a batch begins.
+
+    Args:
+        folder: the output folder.
+        records: what its journal says.
+        made: how stems are made this time.
+        existing: what becomes of files that are there: "refuse", "force" or "skip".
+        resume: skip songs that are done, and do others again over files that are known.
+    """
+
+    def __init__(self, folder: Path, records: Records, made: Made, existing: str, resume: bool = False) -> None:
+        self.folder = folder
+        self.records = records
+        self.made = made
+        self.existing = existing
+        self.resume = resume
+
+    def settle(self, job: Job) -> Job:
+        """Decide about a song: to be done as it is, done in part, skipped, or refused."""
+        if job.error or not job.outputs:
+            return job
+        there = {stem: path for stem, path in job.outputs.items() if os.path.lexists(path)}
+        if self.resume:
+            return self._resumed(job, there)
+        if self.existing == "force" or not there:
+            return replace(job, replace=bool(there))
+        return self._refused(job, there) if self.existing == "refuse" else self._rest(job, there)
+
+    def _refused(self, job: Job, there: dict[str, Path], advice: str = "--skip-existing leaves it") -> Job:
+        path = next(iter(there.values()))
+        return replace(job, error=OutputExists(f"{shown(path)}: is there already; --force overwrites it, {advice}"))
+
+    def _rest(self, job: Job, there: dict[str, Path]) -> Job:
+        """Leave the stems that are there, but for those that are known to be made otherwise; write the rest."""
+        other = {stem: why for stem, path in there.items() if (why := self._otherwise(job, path))}
+        wanted = {stem: path for stem, path in job.outputs.items() if stem not in there or stem in other}
+        if not wanted:
+            return replace(job, skip=True)
+        return replace(job, outputs=wanted, replace=bool(other), why=next(iter(other.values()), ""))
+
+    def _otherwise(self, job: Job, path: Path) -> str:
+        """Say why a file of ours is not what this batch would write. Files of others, or edited, are none of ours."""
+        if self._name(path) in self.records.begun:
+            return "was interrupted"
+        record = self.records.done.get(self._name(path))
+        return self._other(job, record) if record and matches(path, record.output) else ""
+
+    def _resumed(self, job: Job, there: dict[str, Path]) -> Job:
+        """Skip a song of which every file is what the journal says; do any other again, over files of ours only."""
+        strange = {stem: path for stem, path in there.items() if not self._ours(path)}
+        if strange and self.existing != "force":
+            return self._refused(job, strange, "--skip-existing leaves it; the journal does not know it")
+        reasons = [why for path in job.outputs.values() if (why := self._missing(job, path)) is not None]
+        if not reasons:
+            return replace(job, skip=True)
+        return replace(job, replace=bool(there), why=reasons[0])
+
+    def _ours(self, path: Path) -> bool:
+        name = self._name(path)
+        return name in self.records.done or name in self.records.begun
+
+    def _missing(self, job: Job, path: Path) -> str | None:
+        """Say why a file is to be written, "" if it is simply new; None if it can be left as it is."""
+        name = self._name(path)
+        record = self.records.done.get(name)
+        if name in self.records.begun:
+            return "was interrupted"
+        if not record:
+            return ""
+        if why := self._other(job, record):
+            return why
+        if not os.path.lexists(path):
+            return f"{path.name} is gone"
+        return None if matches(path, record.output) else f"{path.name} was changed"
+
+    def _other(self, job: Job, record: Record) -> str:
+        """Say what is not as it was when a file was made."""
+        if record.made.get("checkpoint") != self.made["checkpoint"]:
+            return "was made by another checkpoint"
+        if record.made != self.made:
+            return "was made with other options"
+        return "" if same_song(job.song, record.input) else "the song was changed"
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.folder).as_posix()
+
+
+def same_song(song: str, known: Stamp | None) -> bool:
+    """Tell whether a song is the version that was separated. Nobody knows that of a stream."""
+    return song != "-" and known is not None and matches(song, known)
+
+
+def sweep(records: Records, folder: Path) -> None:
+    """Remove what a run that was killed had not completed, as far as the journal knows where that is."""
+    clean({folder, *((folder / name).parent for name in records.begun)})
+
+
+def clean(folders: Iterable[Path]) -> None:
+    """Remove files that were not completed, and folders if nothing else is in them."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            for name in os.listdir(folder):
+                if LEFTOVER.fullmatch(name):
+                    (folder / name).unlink()
+            for each in (folder, *folder.parents):  # up to the output folder, which has its journal
+                each.rmdir()

@@ -1,0 +1,232 @@
+"""What is done: a file in the output folder, to which every event of a batch is appended as a line of JSON.
+
+    {"v": 1, "event": "batch", "time": ..., "pid": ..., "host": ..., "separate": ...}
+    {"v": 1, "event": "begin", "song": ..., "outputs": {stem: file}}
+    {"v": 1, "event": "done", "song": ..., "input": stamp, "made": {...}, "outputs": {stem: {"file": ..., stamp}}, ...}
+    {"v": 1, "event": "failed", "song": ..., "outputs": {stem: file}, "error": ...}
+
+A line is on the disk before what it announces happens, and a song's files are on the disk before its "done" is. So
+after a kill or a power cut the journal never says more than is true. `made` is what decides the stems' bytes besides
+the song: the checkpoint's hash and the options. Files are named from the journal's folder on: it can be moved.
+
+The open file is the lock as well: the system lets go of it when its process ends, however that happens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import socket
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from separate import __version__
+from separate.audio.fileset import output_error, shown
+from separate.batch.job import Job, Result
+from separate.batch.stamp import Stamp, sync_folder
+from separate.errors import OutputError
+
+__all__ = ["NAME", "Journal", "Made", "Record", "Records", "read_records"]
+
+NAME = ".separate.jsonl"
+VERSION = 1
+
+Made = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What the journal knows of a file: how it was made, from what, and what it was then."""
+
+    made: Made
+    input: Stamp | None
+    output: Stamp
+
+
+class Records:
+    """What a journal says, event after event."""
+
+    def __init__(self) -> None:
+        self.done: dict[str, Record] = {}  # file -> what it is
+        self.begun: dict[str, str] = {}  # file -> the song that was being separated into it
+        self.owner = "another run"  # who began the last batch
+        self.damaged = 0  # lines that cannot be read
+
+    def add(self, event: Mapping[str, Any]) -> None:
+        """Take in an event."""
+        if event["event"] == "batch":
+            self.owner = f"process {event['pid']} on {event['host']}"
+        elif event["event"] == "begin":
+            self.begun |= dict.fromkeys(event["outputs"].values(), event["song"])
+        elif event["event"] == "failed":
+            self._end(event["outputs"].values())
+        elif event["event"] == "done":
+            source = Stamp(**event["input"]) if event["input"] else None
+            found = {}
+            for output in event["outputs"].values():
+                rest = {key: value for key, value in output.items() if key != "file"}
+                found[output["file"]] = Record(dict(event["made"]), source, Stamp(**rest))
+            self._end(found)
+            self.done |= found
+
+    def _end(self, files: Iterable[str]) -> None:
+        for file in files:
+            self.begun.pop(file, None)
+
+
+def read_records(folder: Path) -> Records:
+    """Read the journal of an output folder; without one, nothing is known. Lines that make no sense are passed over."""
+    records = Records()
+    path = folder / NAME
+    if not path.is_file():
+        return records
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                _take(line, records, path)
+    except OSError as error:
+        raise OutputError(f"{shown(path)}: the journal cannot be read: {error.strerror or error}") from error
+    return records
+
+
+def _take(line: bytes, records: Records, path: Path) -> None:
+    if not line.strip():
+        return
+    try:
+        event = json.loads(line)
+        version = event["v"]
+        if version == VERSION:
+            records.add(event)
+            return
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        records.damaged += 1  # cut off by a crash, most likely: the song it tells of will be done again
+        return
+    raise OutputError(
+        f"{shown(path)}: this journal is of version {version!r}, {VERSION} is known here: "
+        "update separate, choose another --out, or remove the file"
+    )
+
+
+class Journal:
+    """A context manager: the journal of an output folder, locked and open for more.
+
+    Raises:
+        OutputError: it cannot be written, is of another version, or another batch has it.
+    """
+
+    def __init__(self, folder: Path, made: Made) -> None:
+        self.folder = folder
+        self.made = made
+        self._made_folders = [each for each in (folder, *folder.parents) if not each.exists()]
+        self._path = folder / NAME
+        self._new = not self._path.exists()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = self._locked()
+        except OSError as error:
+            raise output_error(folder, error) from error
+        try:
+            self.records = read_records(folder)
+            self._append("batch", pid=os.getpid(), host=socket.gethostname(), separate=__version__)
+        except BaseException:
+            self._file.close()
+            raise
+        if self._new:
+            sync_folder(folder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let go. A new journal in which nothing was done is removed, with the folders that were made for it."""
+        if self._new and not self.records.done:
+            with contextlib.suppress(OSError):
+                self._path.unlink()
+                for folder in self._made_folders:
+                    folder.rmdir()
+        self._file.close()
+
+    def begin(self, job: Job) -> None:
+        """Write down that a song's files are going to be written."""
+        self._append("begin", song=job.song, outputs=self._names(job))
+
+    def end(self, result: Result) -> None:
+        """Write down what became of a song."""
+        about = {"seconds": round(result.seconds, 3), "audio_seconds": round(result.audio_seconds, 6)}
+        if result.error:
+            self._append("failed", song=result.song, outputs=self._names(result.job), error=str(result.error), **about)
+            return
+        outputs = {
+            stem: {"file": self.name(path), **asdict(result.written[stem])} for stem, path in result.outputs.items()
+        }
+        source = asdict(result.input) if result.input else None
+        self._append("done", song=result.song, input=source, made=self.made, outputs=outputs, gain=result.gain, **about)
+
+    def name(self, path: Path) -> str:
+        """Name an output from the journal's folder on."""
+        return path.relative_to(self.folder).as_posix()
+
+    def _names(self, job: Job) -> dict[str, str]:
+        return {stem: self.name(path) for stem, path in job.outputs.items()}
+
+    def _append(self, event: str, **facts: Any) -> None:
+        line = {"v": VERSION, "event": event, "time": datetime.now(UTC).isoformat(timespec="seconds"), **facts}
+        try:
+            rest = (b"\n" if self._cut() else b"") + json.dumps(line).encode() + b"\n"
+            while rest:
+                rest = rest[self._file.write(rest) :]
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise output_error(self._path, error) from error
+        self.records.add(line)
+
+    def _cut(self) -> bool:
+        """Tell whether the last line was cut off, by a crash or a full disk."""
+        size = self._file.seek(0, os.SEEK_END)
+        if not size:
+            return False
+        self._file.seek(size - 1)
+        return self._file.read(1) != b"\n"
+
+    def _locked(self) -> IO[bytes]:
+        while True:
+            file = open(self._path, "a+b", buffering=0)  # noqa: SIM115 (closed in __exit__)
+            try:
+                if not lock(file):
+                    raise OutputError(
+                        f"{shown(self.folder)}: {read_records(self.folder).owner} writes there just now: "
+                        "wait until it is through, or choose another --out"
+                    )
+                with contextlib.suppress(FileNotFoundError):  # its last owner may have removed it meanwhile
+                    if os.path.samestat(os.fstat(file.fileno()), self._path.stat()):
+                        return file
+            except BaseException:
+                file.close()
+                raise
+            file.close()
+
+
+def lock(file: IO[bytes]) -> bool:
+    """Lock an open file against other processes; False if one of them has it. Some file systems know no locks."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            file.seek(2**30)  # far behind the text, which others may then still read
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
+    return True

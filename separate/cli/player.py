@@ -1,0 +1,112 @@
+"""`separate player FOLDER`, `--player`, `--report`: pages to listen to stems, and what is measured of them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from separate.cli.text import one_line
+from separate.errors import SeparateError, UsageError
+
+if TYPE_CHECKING:
+    from separate.batch.job import Output, Result
+    from separate.cli.options import Options
+
+__all__ = ["player_command", "with_pages"]
+
+FOLDER_HELP = "Stems of a song, or folders of them."
+SONG_HELP = "The song itself, to compare. [dim]default: original, mixture or mix in FOLDER[/dim]"
+
+
+def player_command(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help=FOLDER_HELP)],
+    song: Annotated[Path | None, typer.Option(help=SONG_HELP, metavar="FILE")] = None,
+    title: Annotated[str | None, typer.Option(help="Heading of the page.", show_default="FOLDER's name")] = None,
+    report: Annotated[bool, typer.Option("--report", help="Measure loudness, write report.json and pictures.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an index.html that is not ours.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+) -> int:
+    """Write a page to listen to stems: [bold]index.html[/bold] beside them, one file that needs nothing else.
+
+    Volume, solo, mute, pan, loops, tempo, karaoke, spectrograms. It holds the sound: 1 MB a minute and stem, or less.
+    """
+    from separate.player.files import write
+    from separate.player.folder import songs_in
+    from separate.player.index import write_index
+
+    songs = songs_in(folder)
+    if len(songs) > 1 and (song or title):
+        raise UsageError(f"{folder}: holds {len(songs)} songs; --song and --title are for the folder of one")
+    done, failed = [], False
+    for found in songs:
+        chosen = replace(found, original=song or found.original, title=title or found.title)
+        try:
+            with bar(chosen.title, quiet) as progress:
+                paths = write(chosen, report_too=report, force=force, progress=progress)
+        except SeparateError as error:
+            if len(songs) == 1:
+                raise
+            failed = True
+            print(f"separate: {one_line(str(error))}", file=sys.stderr, flush=True)
+            continue
+        done.append(chosen)
+        say(paths[0], quiet)
+    if len(songs) > 1 and done:
+        say(write_index(folder, done, force=force), quiet)
+    return int(failed)
+
+
+@contextmanager
+def bar(title: str, quiet: bool) -> Iterator[Callable[[float], None]]:
+    """Show how far a page is, on a terminal; yields what is to be told."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda share: None
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(escape(one_line(title)), total=1.0)
+        yield lambda share: progress.update(task, completed=share)
+
+
+def say(path: Path, quiet: bool) -> None:
+    """Say where a page is, and how large."""
+    if not quiet:
+        print(one_line(f"{path}: {path.stat().st_size / 1e6:.1f} MB"), flush=True)
+
+
+def with_pages(results: Iterator[Result], options: Options, output: Output) -> Iterator[Result]:
+    """Add the pages and reports that are asked for, song by song, before each song's result is told."""
+    for result in results:
+        if (options.player or options.report) and not result.error:
+            try:
+                add_page(result, options, output)
+            except SeparateError as error:
+                yield replace(result, status="failed", error=error)
+                continue
+        yield result
+
+
+def add_page(result: Result, options: Options, output: Output) -> None:
+    """Write the page and the report of one song, if it was done just now or has none."""
+    from separate.player.files import write
+    from separate.player.folder import Part, song_of
+
+    whole = None if result.song == "-" else Path(result.song)
+    title = "stdin" if whole is None else whole.stem
+    song = song_of(title, result.outputs, whole, Part(output.start, output.end, result.gain))
+    main = song.page if options.player else song.beside("report.json")
+    if result.status == "skipped" and main.exists():
+        return
+    extra: dict[str, object] = {"model": options.model}
+    if result.status == "done":
+        extra |= {"gain": result.gain, "times_real_time": round(result.audio_seconds / max(result.seconds, 1e-9), 2)}
+    write(song, player=options.player, report_too=options.report, extra=extra, force=options.force)

@@ -1,0 +1,179 @@
+"""What the layers of Demucs 3 and 4 have in common: convolutions over time, and residual branches.
+
+    x -> x + scale · GLU(norm(conv 1(attention(LSTM(GELU(norm(dilated conv(x))))))))
+
+LSTM and attention are in the deep layers only. A branch is a few times narrower than the layer it sits in. Everything is (row, channel, 1, time), a row being a song,
+or a frequency of one, with the channels next to each other in memory: there a convolution is a matrix product without
+copies.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["HEADS", "LSTM", "DConv", "TimeConv", "TimeTransposed", "channels_last", "check_width", "rescale_"]
+
+STEPS = 200  # that an LSTM hears at once
+HEADS, DECAYS = 4, 4  # of local attention, and of each of its heads
+
+
+class TimeConv(nn.Conv1d):
+    """nn.Conv1d over (batch, channel, row, time)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Convolve: (batch, inputs, row, time) -> (batch, outputs, row, time / stride)."""
+        stride, padding, dilation = (1, *self.stride), (0, int(self.padding[0])), (1, *self.dilation)
+        return F.conv2d(input, self.weight.unsqueeze(2), self.bias, stride, padding, dilation)
+
+
+class TimeTransposed(nn.ConvTranspose1d):
+    """nn.ConvTranspose1d over (batch, channel, row, time)."""
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Convolve: (batch, inputs, row, time) -> (batch, outputs, row, time · stride + rest)."""
+        return F.conv_transpose2d(input, self.weight.unsqueeze(2), self.bias, (1, *self.stride))
+
+
+class LSTM(nn.Module):
+    """A bidirectional LSTM over time, and a linear layer back to the width of its input."""
+
+    def __init__(self, width: int, layers: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(width, width, layers, bidirectional=True)
+        self.linear = nn.Linear(2 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(row, width, 1, time) -> (row, width, 1, time)."""
+        x = x.squeeze(2).permute(2, 0, 1)  # (time, row, width)
+        with torch.autocast(x.device.type, enabled=False):  # it would convert its weights at every step
+            y = self.linear(self.lstm(x.to(self.linear.weight.dtype))[0])
+        return channels_last(y.permute(1, 2, 0))
+
+
+class FramedLSTM(LSTM):
+    """The same in a residual branch: in stretches of 200 steps, of which the inner 100 count."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, layers=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(row, width, 1, time) -> (row, width, 1, time)."""
+        rows, width, _, time = x.shape
+        if time <= STEPS:
+            return x + super().forward(x)
+        hop = STEPS // 2
+        count = -(-time // hop)
+        frames = F.pad(x, (0, (count - 1) * hop + STEPS - time)).unfold(3, STEPS, hop)  # (row, width, 1, count, step)
+        y = super().forward(frames.permute(0, 3, 1, 2, 4).flatten(0, 1))  # (row · count, width, 1, step)
+        y = y.view(rows, count, width, STEPS).transpose(1, 2)  # (row, width, count, step)
+        inner = y[..., hop // 2 : -hop // 2].flatten(2)  # what the first one hears before is used too
+        whole = torch.cat([y[:, :, 0, : hop // 2], inner, y[:, :, -1, -hop // 2 :]], 2)
+        return x + whole[..., :time].unsqueeze(2)
+
+
+class LocalAttention(nn.Module):
+    """Attention to other times, the less the further away: how much less, each time says for itself.
+
+    dots[t, s] = k[t] · q[s] / √d − |t − s| slope[s],    slope = Σ_f f σ(decay_f) / (2 √decays)
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.content = nn.Conv1d(width, width, 1)
+        self.query = nn.Conv1d(width, width, 1)
+        self.key = nn.Conv1d(width, width, 1)
+        self.query_decay = nn.Conv1d(width, HEADS * DECAYS, 1)
+        self.proj = nn.Conv1d(width, width, 1)
+        with torch.no_grad():  # far sight to begin with
+            self.query_decay.weight.mul_(0.01)
+            assert self.query_decay.bias is not None
+            self.query_decay.bias.fill_(-2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(row, width, 1, time) -> (row, width, 1, time)."""
+        rows, width, _, time = x.shape
+        y = x.squeeze(2)
+        query, key, content = (self.heads(layer(y)) for layer in (self.query, self.key, self.content))
+        fine = torch.promote_types(y.dtype, torch.float32)
+        decay = self.heads(self.query_decay(y)).to(fine).sigmoid()  # (row, head, time, decay)
+        rank = torch.arange(1, DECAYS + 1, device=x.device, dtype=fine)
+        slope = (decay * rank).sum(3) / (2 * DECAYS**0.5)  # (row, head, time)
+        at = torch.arange(time, device=x.device, dtype=fine)
+        dots = query @ key.mT / key.shape[3] ** 0.5 - (at[:, None] - at).abs() * slope.unsqueeze(3)
+        itself = torch.eye(time, device=x.device, dtype=torch.bool)
+        weights = dots.masked_fill_(itself, -100).softmax(3)  # (row, head, time, time): of all others
+        heard = (weights.to(content.dtype) @ content).mT.reshape(rows, width, time)
+        return x + channels_last(self.proj(heard))
+
+    def heads(self, x: Tensor) -> Tensor:
+        """(row, head · width, time) -> (row, head, time, width)."""
+        return x.unflatten(1, (HEADS, -1)).mT
+
+
+class Scale(nn.Module):
+    """A factor for every channel, small to begin with."""
+
+    def __init__(self, width: int, init: float) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.full((width,), init))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(row, channel, 1, time) -> (row, channel, 1, time)."""
+        return self.scale[:, None, None].to(x.dtype) * x
+
+
+class DConv(nn.Module):
+    """Residual branches, one after the other: the first hears neighbours, the next ever further ones."""
+
+    def __init__(self, width: int, depth: int, compress: float, init: float, lstm: bool, attention: bool) -> None:
+        super().__init__()
+        inner = int(width / compress)
+        self.layers = nn.ModuleList()
+        for i in range(depth):
+            branch: list[nn.Module] = [
+                TimeConv(width, inner, 3, dilation=2**i, padding=2**i),
+                nn.GroupNorm(1, inner),
+                nn.GELU(),
+                *([FramedLSTM(inner)] if lstm else []),
+                *([LocalAttention(inner)] if attention else []),
+                TimeConv(inner, 2 * width, 1),
+                nn.GroupNorm(1, 2 * width),
+                nn.GLU(1),
+                Scale(width, init),
+            ]
+            self.layers.append(nn.Sequential(*branch))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, channel, frequency, time) -> (batch, channel, frequency, time): a row of its own each frequency."""
+        rows = x.permute(0, 2, 3, 1).flatten(0, 1).unsqueeze(1).permute(0, 3, 1, 2)  # (row, channel, 1, time)
+        for layer in self.layers:
+            rows = rows + layer(rows)
+        return rows.permute(0, 2, 3, 1).reshape(*x.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)
+
+
+def check_width(width: int, groups: int, compress: float, heads: int) -> None:
+    """Refuse a layer whose channels its norm's groups, or a residual branch's heads, cannot share; 0 is for none."""
+    if groups and width % groups:
+        raise ValueError(f"norm_groups = {groups} do not divide the {width} channels of a layer")
+    inner = int(width / compress) if compress else 1
+    if inner < 1 or (heads and inner % heads):
+        raise ValueError(
+            f"dconv_compress = {compress} leaves {inner} of {width} channels in a residual branch: too few, or not "
+            f"to be shared by {heads} heads of attention"
+        )
+
+
+def rescale_(model: nn.Module, reference: float) -> None:
+    """Divide weight and bias of every convolution by √α, where α = std(weight) / `reference`."""
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv1d | nn.ConvTranspose1d | nn.Conv2d | nn.ConvTranspose2d):
+            scale = (layer.weight.detach().std() / reference).sqrt()
+            for parameter in layer.parameters():
+                parameter.data /= scale
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """Lay out channels next to each other in memory: (batch, channel, time) -> (batch, channel, 1, time)."""
+    return x.unsqueeze(2).contiguous(memory_format=torch.channels_last)

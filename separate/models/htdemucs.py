@@ -1,0 +1,226 @@
+"""Hybrid Transformers for Music Source Separation (HTDemucs, Rouard, Massa and Défossez, 2022: version 4).
+
+Hybrid Demucs with four layers, and between its two ways down and up a transformer, in which each branch hears itself
+and the other in turn.
+
+    spectrogram -> 4 layers -> 8 · time tokens ┐ self ┐ cross ┐ self ┐ cross ┐ self ┐ -> 4 layers
+    waveform    -> 4 layers ->     time tokens ┘ self ┘ cross ┘ self ┘ cross ┘ self ┘ -> 4 layers
+
+    self:  x + scale · attention(norm x)           -> x + scale · feed-forward(norm x) -> norm
+    cross: x + scale · attention(norm x, norm y)   -> x + scale · feed-forward(norm x) -> norm
+
+It knows songs of the length it was trained on only: a shorter chunk is heard with what is around it, or silence.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from separate.models.dconv import Scale, TimeConv, channels_last
+from separate.models.hdemucs import HDemucs, HDemucsConfig, levels
+
+__all__ = ["PRESETS", "HTDemucs", "HTDemucsConfig"]
+
+
+@dataclass(frozen=True)
+class HTDemucsConfig(HDemucsConfig):
+    """The published model of four stems, unless told otherwise."""
+
+    segment: float = 7.8  # seconds of a chunk: what it was trained on
+    depth: int = 4
+    dconv: str = "both"
+    dconv_compress: float = 8.0
+    dconv_init: float = 1e-3
+    bottom: int = 512  # channels of the transformer; 0: those of the deepest layer
+    layers: int = 5
+    heads: int = 8
+    hidden: float = 4.0  # by which the middle of a feed-forward net is wider
+    cross_first: bool = False  # whether layers 0, 2, 4 hear the other branch, rather than 1 and 3
+    position: float = 1.0  # how loud every token is told where it is
+    max_period: float = 10000.0  # of the slowest of the waves that tell it
+    dropout: float = 0.0  # in training
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("bottom", "position"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        for name in ("layers", "heads", "hidden", "max_period"):
+            if not getattr(self, name) >= 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be a share from 0 to below 1, got {self.dropout}")
+        width = self.bottom or levels(self)[-1].width
+        if width % self.heads or width % 4 or width < 8:
+            raise ValueError(f"heads = {self.heads}, and four waves to tell a place, do not divide {width} channels")
+        if any(level.bins == 1 or level.merges for level in levels(self)):
+            raise ValueError(f"depth = {self.depth} leaves one frequency of n_fft = {self.n_fft}")
+
+
+# The models that the authors published.
+PRESETS: dict[str, dict[str, Any]] = {
+    "htdemucs": {},  # 41,984,456 parameters
+    "htdemucs_6s": {"sources": ("drums", "bass", "other", "vocals", "guitar", "piano"), "bottom": 0},  # 27,414,996
+}
+
+
+class Attention(nn.Module):
+    """Multi-head attention; weights as in nn.MultiheadAttention, which holds all dot products in memory at once."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
+        self.out_proj = nn.Linear(width, width)
+        nn.init.xavier_uniform_(self.in_proj_weight)
+        nn.init.zeros_(self.out_proj.bias)
+
+    def forward(self, x: Tensor, other: Tensor) -> Tensor:
+        """Hear `other`, for each token of x: (batch, token, width), (batch, other, width) -> (batch, token, width)."""
+        width = x.shape[2]
+        if other is x:
+            q, k, v = F.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, 2)
+        else:
+            q = F.linear(x, self.in_proj_weight[:width], self.in_proj_bias[:width])
+            k, v = F.linear(other, self.in_proj_weight[width:], self.in_proj_bias[width:]).chunk(2, 2)
+        q, k, v = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in (q, k, v))
+        y = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout if self.training else 0.0)
+        out: Tensor = self.out_proj(y.transpose(1, 2).flatten(2))
+        return out
+
+
+class SongNorm(nn.GroupNorm):
+    """nn.GroupNorm of one group over (batch, token, width): all tokens together."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(1, width)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(batch, token, width) -> (batch, token, width)."""
+        return super().forward(input.mT.unsqueeze(2)).squeeze(2).mT
+
+
+class Layer(nn.Module):
+    """What both kinds of layers have: a feed-forward net and scales."""
+
+    def __init__(self, config: HTDemucsConfig, width: int) -> None:
+        super().__init__()
+        hidden = int(width * config.hidden)
+        self.linear1, self.linear2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.norm_out = SongNorm(width)
+        self.gamma_1, self.gamma_2 = Scale(width, 1e-4), Scale(width, 1e-4)
+        self.dropout = config.dropout
+
+    def rest(self, x: Tensor, heard: Tensor, norm: nn.Module) -> Tensor:
+        """Add what attention heard, and the feed-forward net: (batch, token, width) -> (batch, token, width)."""
+        x = x + self.gamma_1.scale * self.dropped(heard)
+        y = self.linear2(self.dropped(F.gelu(self.linear1(norm(x)))))
+        out: Tensor = self.norm_out(x + self.gamma_2.scale * self.dropped(y))
+        return out
+
+    def dropped(self, x: Tensor) -> Tensor:
+        """Drop some, in training."""
+        return F.dropout(x, self.dropout, self.training)
+
+
+class SelfLayer(Layer):
+    """A layer in which a branch hears itself."""
+
+    def __init__(self, config: HTDemucsConfig, width: int) -> None:
+        super().__init__(config, width)
+        self.self_attn = Attention(width, config.heads, config.dropout)
+
+    def forward(self, x: Tensor, other: Tensor) -> Tensor:
+        """(batch, token, width) -> (batch, token, width)."""
+        y = self.norm1(x)
+        return self.rest(x, self.self_attn(y, y), self.norm2)
+
+
+class CrossLayer(Layer):
+    """A layer in which a branch hears the other."""
+
+    def __init__(self, config: HTDemucsConfig, width: int) -> None:
+        super().__init__(config, width)
+        self.cross_attn = Attention(width, config.heads, config.dropout)
+        self.norm3 = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor, other: Tensor) -> Tensor:
+        """(batch, token, width), (batch, another, width) -> (batch, token, width)."""
+        return self.rest(x, self.cross_attn(self.norm1(x), self.norm2(other)), self.norm3)
+
+
+class CrossTransformer(nn.Module):
+    """Layers for both branches side by side."""
+
+    def __init__(self, config: HTDemucsConfig, width: int) -> None:
+        super().__init__()
+        self.config = config
+        self.norm_in, self.norm_in_t = nn.LayerNorm(width), nn.LayerNorm(width)
+        kinds = [CrossLayer if i % 2 != config.cross_first else SelfLayer for i in range(config.layers)]
+        self.layers = nn.ModuleList(kind(config, width) for kind in kinds)
+        self.layers_t = nn.ModuleList(kind(config, width) for kind in kinds)
+
+    def forward(self, x: Tensor, xt: Tensor) -> tuple[Tensor, Tensor]:
+        """(batch, width, frequency, frame), (batch, width, 1, time) -> the same."""
+        width, bins, frames = x.shape[1:]
+        period, loud = self.config.max_period, self.config.position
+        place = grid_waves(width, bins, frames, period, x.device).to(x.dtype)  # (frequency · frame, width)
+        place_t = waves(width, xt.shape[3], period, x.device).to(x.dtype)  # (time, width)
+        y = self.norm_in(x.permute(0, 2, 3, 1).flatten(1, 2)) + loud * place  # (batch, token, width)
+        yt = self.norm_in_t(xt.squeeze(2).mT) + loud * place_t
+        for layer, layer_t in zip(self.layers, self.layers_t, strict=True):
+            y, yt = layer(y, yt), layer_t(yt, y)
+        return y.unflatten(1, (bins, frames)).permute(0, 3, 1, 2), channels_last(yt.mT)
+
+
+def waves(width: int, length: int, period: float, device: torch.device) -> Tensor:
+    """Tell where something is in time, by cosines and sines of ever longer periods: (length, width)."""
+    at = torch.arange(length, device=device).unsqueeze(1)
+    phase = at / period ** (torch.arange(width // 2, device=device) / (width // 2 - 1))
+    return torch.cat([phase.cos(), phase.sin()], 1)
+
+
+def grid_waves(width: int, bins: int, frames: int, period: float, device: torch.device) -> Tensor:
+    """Tell in half of the channels when something is, in the others how high: (bins · frames, width)."""
+    rate = torch.exp(torch.arange(0.0, width // 2, 2, device=device) * -(math.log(period) / (width // 2)))
+
+    def waves_of(count: int) -> Tensor:
+        phase = torch.arange(0.0, count, device=device).unsqueeze(1) * rate
+        return torch.stack([phase.sin(), phase.cos()], 2).flatten(1)  # (count, width / 2)
+
+    time = waves_of(frames).expand(bins, -1, -1)
+    height = waves_of(bins).unsqueeze(1).expand(-1, frames, -1)
+    return torch.cat([time, height], 2).flatten(0, 1)
+
+
+class HTDemucs(HDemucs):
+    """The whole model, from mixture to stems."""
+
+    def __init__(self, config: HTDemucsConfig) -> None:
+        super().__init__(config)
+        self.trained = round(config.segment * config.sample_rate)
+        self.around = (self.trained + 1) // 2
+        inner = levels(config)[-1].width
+        width = config.bottom or inner
+        self.channel_upsampler = TimeConv(inner, width, 1) if config.bottom else nn.Identity()
+        self.channel_upsampler_t = TimeConv(inner, width, 1) if config.bottom else nn.Identity()
+        self.crosstransformer = CrossTransformer(config, width)
+        self.channel_downsampler = TimeConv(width, inner, 1) if config.bottom else nn.Identity()
+        self.channel_downsampler_t = TimeConv(width, inner, 1) if config.bottom else nn.Identity()
+
+    def heard(self, length: int) -> int:
+        """Say how many samples it hears to separate `length` of them: as many as in training."""
+        return max(length, self.trained)
+
+    def between(self, x: Tensor, xt: Tensor) -> tuple[Tensor, Tensor]:
+        """Hear each other: (batch, width, frequency, frame), (batch, width, 1, time) -> the same."""
+        x, xt = self.crosstransformer(self.channel_upsampler(x), self.channel_upsampler_t(xt))
+        return self.channel_downsampler(x), self.channel_downsampler_t(xt)

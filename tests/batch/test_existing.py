@@ -1,0 +1,139 @@
+"""What is there already: skipped, done again, refused, or left."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from separate.batch.existing import Known, clean, sweep
+from separate.batch.job import Job, Result
+from separate.batch.journal import Journal, Made
+from separate.batch.stamp import stamp
+from separate.errors import OutputExists
+
+MADE: Made = {"checkpoint": "0" * 64, "options": {"wiener": 0}}
+OTHER: Made = {"checkpoint": "0" * 64, "options": {}}
+MODEL: Made = {"checkpoint": "1" * 64, "options": {"wiener": 0}}
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    """A song that was separated, and is in the journal."""
+    (tmp_path / "song.wav").write_text("song")
+    out = tmp_path / "out"
+    job = Job(str(tmp_path / "song.wav"), {stem: out / "song" / f"{stem}.wav" for stem in ("vocals", "other")})
+    with Journal(out, MADE) as journal:
+        journal.begin(job)
+        (out / "song").mkdir()
+        for stem, path in job.outputs.items():
+            path.write_text(stem)
+        written = {stem: stamp(path) for stem, path in job.outputs.items()}
+        journal.end(Result(job, "done", input=stamp(job.song), written=written))
+    return job
+
+
+def settled(job: Job, existing: str = "refuse", *, resume: bool = False, made: Made = MADE) -> Job:
+    out = job.outputs["vocals"].parent.parent
+    with Journal(out, made) as journal:
+        return Known(out, journal.records, made, existing, resume).settle(job)
+
+
+def test_a_song_that_is_done(job: Job) -> None:
+    assert isinstance(settled(job).error, OutputExists)
+    assert settled(job, "skip").skip
+    assert settled(job, resume=True).skip
+    assert settled(job, "force") == replace(job, replace=True)
+    assert settled(job, "force", resume=True).skip
+
+
+def test_a_song_that_is_new(job: Job) -> None:
+    new = Job(job.song, {"vocals": job.outputs["vocals"].with_name("new.wav")})
+    for existing, resume in (("refuse", False), ("skip", False), ("force", False), ("refuse", True)):
+        assert settled(new, existing, resume=resume) == new
+
+
+def test_outputs_that_are_gone(job: Job) -> None:
+    job.outputs["vocals"].unlink()
+    again = settled(job, resume=True)
+    assert again.todo
+    assert again.outputs == job.outputs  # all of the song: a stem depends on the others by their common gain
+    assert again.why == "vocals.wav is gone"
+    rest = settled(job, "skip")
+    assert list(rest.outputs) == ["vocals"]
+    assert not rest.replace
+
+
+def test_outputs_that_were_changed(job: Job) -> None:
+    job.outputs["other"].write_text("mine")
+    again = settled(job, resume=True)
+    assert (again.replace, again.why) == (True, "other.wav was changed")
+    assert settled(job, "skip").skip
+
+
+def test_a_copy_of_the_folder_is_as_good(job: Job) -> None:
+    for path in (*job.outputs.values(), Path(job.song)):
+        os.utime(path, (1, 1))
+    assert settled(job, resume=True).skip
+
+
+@pytest.mark.parametrize(
+    ("made", "why"), [(OTHER, "was made with other options"), (MODEL, "was made by another checkpoint")]
+)
+def test_stems_that_were_made_otherwise(job: Job, made: Made, why: str) -> None:
+    for again in (settled(job, resume=True, made=made), settled(job, "skip", made=made)):
+        assert (again.todo, again.replace, again.why) == (True, True, why)
+        assert again.outputs == job.outputs
+    job.outputs["other"].write_text("mine")
+    assert list(settled(job, "skip", made=made).outputs) == ["vocals"]  # what was edited is not ours any more
+
+
+def test_a_song_that_was_changed(job: Job) -> None:
+    Path(job.song).write_text("another song")
+    for again in (settled(job, resume=True), settled(job, "skip")):
+        assert (again.todo, again.replace, again.why) == (True, True, "the song was changed")
+
+
+def test_files_that_the_journal_does_not_know(job: Job, tmp_path: Path) -> None:
+    stranger = Job(job.song, {"vocals": tmp_path / "out" / "stranger.wav"})
+    (tmp_path / "out" / "stranger.wav").write_text("mine")
+    refused = settled(stranger, resume=True)
+    assert "is there already; --force overwrites it" in str(refused.error)
+    assert "the journal does not know it" in str(refused.error)
+    assert settled(stranger, "skip").skip
+    assert settled(stranger, "force", resume=True).replace
+
+
+def test_a_run_that_was_killed(job: Job, tmp_path: Path) -> None:
+    second = Job(job.song, {stem: tmp_path / "out" / "second" / f"{stem}.wav" for stem in ("vocals", "other")})
+    with Journal(tmp_path / "out", MADE) as journal:
+        journal.begin(second)
+        (tmp_path / "out" / "second").mkdir()
+        for name in ("vocals.wav", ".0123456789ab.part", ".keep.part"):
+            (tmp_path / "out" / "second" / name).write_text("half")
+        (tmp_path / "out" / ".ba9876543210.part").write_text("half")
+        (tmp_path / "out" / "song" / ".ba9876543210.part").write_text("somebody else's")
+    with Journal(tmp_path / "out", MADE) as journal:
+        sweep(journal.records, tmp_path / "out")
+    assert sorted(os.listdir(tmp_path / "out" / "second")) == [".keep.part", "vocals.wav"]
+    assert (tmp_path / "out" / "song" / ".ba9876543210.part").exists()
+    assert not (tmp_path / "out" / ".ba9876543210.part").exists()
+    again = settled(second, resume=True)
+    assert (again.todo, again.replace, again.why) == (True, True, "was interrupted")
+    assert settled(second, "skip").outputs == second.outputs
+    assert isinstance(settled(second).error, OutputExists)
+
+
+def test_folders_are_removed_if_they_are_empty(tmp_path: Path) -> None:
+    (tmp_path / "out" / "album" / "song").mkdir(parents=True)
+    (tmp_path / "out" / "album" / "song" / ".0123456789ab.part").touch()
+    (tmp_path / "out" / "journal").touch()
+    clean([tmp_path / "out" / "album" / "song", tmp_path / "none"])
+    assert os.listdir(tmp_path / "out") == ["journal"]
+
+
+def test_a_song_without_a_file(job: Job, tmp_path: Path) -> None:
+    stdin = Job("-", job.outputs)
+    assert settled(stdin, resume=True).why == "the song was changed"  # nobody knows whether it was

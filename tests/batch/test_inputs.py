@@ -1,0 +1,89 @@
+"""Which songs are meant by files, folders, patterns and lists."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from separate.batch.inputs import read_list, songs
+from separate.errors import InputError, UsageError
+
+
+@pytest.fixture
+def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("music/a.wav", "music/b [live].mp3", "music/sub/c.FLAC", "music/sub/deep/d.ogg", "music/notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def tracks(name: str, out: str = "out") -> list[str]:
+    return [str(track) for _, track in songs(name, Path(out))]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("music/*.wav", ["a"]),
+        ("music/**/*.ogg", ["sub/deep/d"]),
+        ("music/**", ["a", "b [live]", "sub/c", "sub/deep/d"]),
+        ("music/*", ["a", "b [live]", "sub/c", "sub/deep/d"]),  # a folder means all that is in it
+        ("mus?c/su[abc]/c.*", ["music/sub/c"]),
+        ("*/sub", ["music/sub/c", "music/sub/deep/d"]),
+        ("music/b [live].mp3", ["b [live]"]),  # a file of this very name comes first
+    ],
+)
+def test_patterns(library: Path, pattern: str, found: list[str]) -> None:
+    assert tracks(pattern) == found
+
+
+def test_a_song_of_a_pattern_is_named_as_the_user_would(library: Path) -> None:
+    assert [song for song, _ in songs("*/a.*", Path("out"))] == ["music/a.wav"]
+    assert [song for song, _ in songs("./music/a.*", Path("out"))] == ["music/a.wav"]
+    absolute = str(library / "music" / "a.*")
+    assert [song for song, _ in songs(absolute, Path("out"))] == [str(library / "music" / "a.wav")]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("music/*.opus", "no audio files are called so"), ("empty", "no audio files in this folder")]
+)
+def test_an_input_without_songs(library: Path, name: str, said: str) -> None:
+    (library / "empty").mkdir()
+    ((song, why),) = songs(name, Path("out"))
+    assert song == name
+    assert isinstance(why, InputError)
+    assert said in str(why)
+
+
+def test_links_to_folders_are_followed_once(library: Path) -> None:
+    (library / "music" / "again").symlink_to(library / "music")  # a loop
+    (library / "music" / "0 link").symlink_to(library / "music" / "sub")  # sorts before what it links to
+    (library / "other").mkdir()
+    (library / "other" / "e.wav").touch()
+    (library / "other" / "back").symlink_to(library / "music")
+    (library / "music" / "elsewhere").symlink_to(library / "other")
+    assert tracks("music") == ["a", "b [live]", "sub/c", "sub/deep/d", "elsewhere/e"]
+
+
+def test_the_output_folder_is_not_searched(library: Path) -> None:
+    assert tracks("music", "music/sub") == ["a", "b [live]"]
+
+
+@pytest.mark.parametrize(
+    "data", [b"a.wav\nb c.wav\n", b"a.wav\r\n\r\nb c.wav", b"\xef\xbb\xbfa.wav\nb c.wav", b"a.wav\0b c.wav\0"]
+)
+def test_lists(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "list").write_bytes(data)
+    assert read_list(str(tmp_path / "list")) == ["a.wav", "b c.wav"]
+
+
+def test_a_list_from_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"-\n\xff.wav\nline\n")))
+    assert read_list("-") == ["./-", os.fsdecode(b"\xff.wav"), "line"]
+    with pytest.raises(UsageError, match=r"none\.txt: cannot be read: No such file"):
+        read_list("none.txt")

@@ -1,0 +1,74 @@
+"""What arrives in a folder."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from separate.batch.watch import Arrivals, being_written
+from tests.batch.songs import write_song
+
+
+def wait_for(arrivals: Arrivals, count: int) -> list[str]:
+    """Look until so many songs have arrived."""
+    found: list[str] = []
+    until = time.monotonic() + 10
+    while len(found) < count and time.monotonic() < until:
+        found += [str(track) for _, track in arrivals.look()]
+        time.sleep(0.01)
+    return found
+
+
+def test_songs_arrive_once_and_when_they_are_at_rest(tmp_path: Path) -> None:
+    arrivals = Arrivals(str(tmp_path), tmp_path / "out", rest=0.2)
+    write_song(tmp_path / "there.wav")
+    write_song(tmp_path / "out" / "stem.wav")
+    (tmp_path / "notes.txt").write_text("no song")
+    (tmp_path / "empty.wav").touch()
+    begun = time.monotonic()
+    assert wait_for(arrivals, 1) == ["there"]
+    assert time.monotonic() - begun >= 0.2
+    write_song(tmp_path / "album" / "new.wav")
+    assert wait_for(arrivals, 1) == ["album/new"]
+    write_song(tmp_path / "there.wav", 0.2)  # another version
+    assert wait_for(arrivals, 1) == ["there"]
+    time.sleep(0.3)
+    assert list(arrivals.look()) == []
+
+
+def test_a_song_that_grows_is_waited_for(tmp_path: Path) -> None:
+    whole = write_song(tmp_path / "elsewhere" / "song.wav", 1.0).read_bytes()
+    (tmp_path / "in").mkdir()
+    arrivals = Arrivals(str(tmp_path / "in"), tmp_path / "out", rest=0.15)
+    with (tmp_path / "in" / "song.wav").open("wb") as file:
+        for start in range(0, len(whole), len(whole) // 5):
+            file.write(whole[start : start + len(whole) // 5])
+            file.flush()
+            assert list(arrivals.look()) == []
+            time.sleep(0.05)
+    assert wait_for(arrivals, 1) == ["song"]
+
+
+def test_a_song_that_somebody_keeps_open_is_waited_for(tmp_path: Path) -> None:
+    song = write_song(tmp_path / "song.wav")
+    arrivals = Arrivals(str(tmp_path), tmp_path / "out", rest=0.05)
+    with song.open("ab"):
+        assert being_written(str(song))
+        until = time.monotonic() + 0.3
+        while time.monotonic() < until:
+            assert list(arrivals.look()) == []
+            time.sleep(0.02)
+    assert not being_written(str(song))
+    with song.open("rb"):  # whoever reads it is not in the way
+        assert wait_for(arrivals, 1) == ["song"]
+
+
+def test_a_song_that_is_taken_away_and_comes_again(tmp_path: Path) -> None:
+    song = write_song(tmp_path / "song.wav")
+    arrivals = Arrivals(str(tmp_path), tmp_path / "out", rest=0.05)
+    assert wait_for(arrivals, 1) == ["song"]
+    song.rename(tmp_path / "song.bak")
+    assert list(arrivals.look()) == []
+    (tmp_path / "song.bak").rename(song)
+    assert wait_for(arrivals, 1) == ["song"]
+    assert not being_written(str(tmp_path / "none"))

@@ -1,0 +1,99 @@
+"""Which files become a page, and where it goes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from separate.errors import InputError
+from separate.player.folder import Part, song_of, songs_in
+from separate.player.page import VOICE
+
+
+def touch(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+def test_stems_are_in_the_order_of_a_score(tmp_path: Path) -> None:
+    touch(tmp_path / "Song", "zither.wav", "bass.wav", "vocals.flac", "other.wav", "mixture.mp3", "notes.txt", ".x.wav")
+    (song,) = songs_in(tmp_path / "Song")
+    assert list(song.stems) == ["vocals", "bass", "other", "zither"]
+    assert song.original == tmp_path / "Song" / "mixture.mp3"
+    assert (song.title, song.page) == ("Song", tmp_path / "Song" / "index.html")
+    assert song.beside("report.json").name == "report.json"
+
+
+def test_what_all_names_begin_with_is_no_stem(tmp_path: Path) -> None:
+    touch(tmp_path, "My bass song - bass.wav", "My bass song - backing.wav", "My bass song - original.wav")
+    (song,) = songs_in(tmp_path)
+    assert set(song.stems) == {"bass", "backing"}
+    assert song.original is not None
+
+
+def test_one_file_is_a_stem_whatever_its_name(tmp_path: Path) -> None:
+    (song,) = songs_in(touch(tmp_path, "original.wav"))
+    assert (list(song.stems), song.original) == (["original"], None)
+
+
+def test_equal_names_are_told_apart_by_their_suffix(tmp_path: Path) -> None:
+    (song,) = songs_in(touch(tmp_path, "vocals.mp3", "vocals.wav"))
+    assert sorted(song.stems) == ["vocals", "vocals.wav"]
+
+
+def test_folders_of_songs(tmp_path: Path) -> None:
+    touch(tmp_path, "b/vocals.wav", "a/one/vocals.wav", "a/one/deeper/vocals.wav", "c/notes.txt", ".d/vocals.wav")
+    os.symlink(tmp_path, tmp_path / "c" / "loop")
+    assert [str(song.page.relative_to(tmp_path)) for song in songs_in(tmp_path)] == ["a/one/index.html", "b/index.html"]
+
+
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    (song,) = songs_in(touch(folder, os.fsdecode(b"v\xff.wav"), "drums.wav"))
+    assert song.title == r"caf\udce9"
+    assert list(song.stems) == ["drums", r"v\udcff"]
+    assert song.stems[r"v\udcff"].is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("nowhere", "no such folder"), ("file.wav", "is a file"), ("empty", "no audio files")]
+)
+def test_what_is_no_folder_of_stems(tmp_path: Path, name: str, words: str) -> None:
+    touch(tmp_path, "file.wav")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=f"{name}: .*{words}"):
+        songs_in(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("files", "page"),
+    [
+        ({"vocals": "m/song/vocals.wav", "drums": "m/song/drums.wav"}, "m/song/index.html"),
+        ({"vocals": "song_vocals.wav", "drums": "song_drums.wav"}, "song.html"),
+        ({"drums": "vocals (drums).wav", "vocals": "vocals (vocals).wav"}, "vocals.html"),
+        ({"bass": "bass bass.wav", "drums": "bass drums.wav", "other": "bass other.wav"}, "bass.html"),
+        ({"vocals": "vocals/song.wav", "drums": "drums/song.wav"}, "song.html"),
+        ({"karaoke": "song (karaoke).mp3"}, "song.html"),
+        ({"bass": "bass-my bass.wav", "drums": "drums-my bass.wav", "other": "other-my bass.wav"}, "my bass.html"),
+        ({"vocals": "song/vocals.wav"}, "song/index.html"),
+    ],
+)
+def test_the_page_goes_beside_the_stems(tmp_path: Path, files: dict[str, str], page: str) -> None:
+    song = song_of("Song", {stem: tmp_path / name for stem, name in files.items()}, None, Part())
+    assert song.page == tmp_path / page
+    assert song.beside("report.json").parent == song.page.parent
+
+
+@pytest.mark.parametrize(
+    ("name", "voice"),
+    [
+        ("vocals", True), ("Lead_Vocals", True), ("backing vocals 2", True), ("voice", True), ("piano_vocals", True),
+        ("no_vocals", False), ("no_vocals_drums", False), ("No vocals", False), ("vocalise", False), ("lead", False),
+    ],
+)  # fmt: skip
+def test_which_stems_karaoke_is_without(name: str, voice: bool) -> None:
+    assert bool(VOICE.search(name)) is voice
