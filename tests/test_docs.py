@@ -44,7 +44,7 @@ HELP_PAGES: dict[str, str] = GENERATE["pages"]((ROOT / "docs" / "usage.md").read
 
 
 def test_there_is_a_help_page_for_every_command() -> None:
-    commands = ["convert", "evaluate", "publish", "train", "models"]
+    commands = ["convert", "evaluate", "publish", "train", "models", "watch", "player"]
     commands += [f"models {name}" for name in ("pull", "remove", "show", "verify")]
     assert set(HELP_PAGES) == {"--help", *(f"{command} --help" for command in commands)}
 

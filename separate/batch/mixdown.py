@@ -81,7 +81,7 @@ class Mixer:
         self._rests = mixdown.rests
         self._level = mixdown.level
         self._rate = rate
-        self._peaks: dict[str, float] = {}
+        self._peaks = dict.fromkeys((MIXTURE, *mixdown.rests), 0.0)
         self._meters: dict[str, Loudness] = {}
 
     def mix(self, stems: Blocks) -> Blocks:
@@ -93,15 +93,16 @@ class Mixer:
 
     def _measure(self, blocks: Blocks) -> None:
         for name, block in blocks.items():
-            self._peaks[name] = max(self._peaks.get(name, 0.0), float(np.abs(block).max(initial=0)))
+            self._peaks[name] = max(self._peaks[name], float(np.abs(block).max(initial=0)))
         if self._level:
             import torch
 
             from separate.dsp.loudness import Loudness
 
             for name, block in blocks.items():
-                meter = self._meters.setdefault(name, Loudness(self._rate, len(block)))
-                meter.process(torch.from_numpy(block))
+                if name not in self._meters:
+                    self._meters[name] = Loudness(self._rate, len(block))
+                self._meters[name].process(torch.from_numpy(block))
 
     def gains(self) -> dict[str, float]:
         """Say at the song's end what to multiply each file by."""

@@ -93,29 +93,33 @@ def run(
     A job that is None stands for "nothing at the moment"; so does a result. What keeps a process from making its
     Separator is raised.
     """
-    workers = [Worker(crew, device) for device in crew.devices]
+    workers: list[Worker] = []
+    devices = list(crew.devices)  # on which no process works yet
     left: set[Path] = set()  # folders in which a process may have left something
     more = True
     try:
         while more or any(worker.job for worker in workers):
             idle = False
-            while more and not idle and (free := next((each for each in workers if not each.job), None)):
+            while more and not idle and (devices or not all(worker.job for worker in workers)):
                 try:
                     job = next(jobs)
                 except StopIteration:
                     more = False
                     break
-                if job:
-                    free.give(job, progress(job))
-                else:
+                if not job:
                     idle = True
                     yield None
+                    continue
+                if all(worker.job for worker in workers):
+                    workers.append(Worker(crew, devices.pop(0)))
+                next(worker for worker in workers if not worker.job).give(job, progress(job))
             for pipe in wait([worker.pipe for worker in workers if worker.job], 0 if idle else None):
-                place = next(i for i, worker in enumerate(workers) if worker.pipe is pipe)
-                result = workers[place].hear(notice)
-                if result and workers[place].job:  # it is dead
+                worker = next(each for each in workers if each.pipe is pipe)
+                result = worker.hear(notice)
+                if result and worker.job:  # it is dead
                     left |= {path.parent for path in result.job.outputs.values()}
-                    workers[place] = Worker(crew, workers[place].device)
+                    workers.remove(worker)
+                    devices.append(worker.device)
                 if result:
                     yield result
     finally:

@@ -166,6 +166,12 @@ def _download(repo: str, file: str, revision: str | None, quiet: bool) -> Path:
     for parent in (blob.parent, lock.parent):
         parent.mkdir(parents=True, exist_ok=True)
     bar: Any = partial(tqdm, disable=True if quiet else None, desc=file)  # None: where there is a terminal
+
+    def by_client() -> Path:
+        """Let the client name the blob, and fetch it by Xet if it is not there."""
+        with _silent_client():
+            return Path(hf_hub_download(repo, file, revision=revision, tqdm_class=bar))
+
     # Two processes may want it at once: the second one waits, and then finds it.
     with WeakFileLock(lock):
         if blob.exists() and not names_its_content(blob.name, blob):
@@ -173,10 +179,18 @@ def _download(repo: str, file: str, revision: str | None, quiet: bool) -> Path:
         if not blob.exists():
             _check_room(name, blob, meta.size)
             say(f"{name}: fetching {amount(meta.size)} into {folder.parent}", quiet)
-            if not (meta.xet_file_data and find_spec("hf_xet")) or constants.HF_HUB_DISABLE_XET:
-                _complete(hf_hub_url(repo, file, revision=meta.commit_hash), meta.size, blob, name, quiet, bar)
-    with _silent_client():  # which names the blob, fetching it by Xet first if that applies
-        return Path(hf_hub_download(repo, file, revision=revision, tqdm_class=bar))
+            if meta.xet_file_data and find_spec("hf_xet") and not constants.HF_HUB_DISABLE_XET:
+                try:
+                    return by_client()
+                except Exception as error:  # of whatever kind: there is another way, which says what is wrong with it
+                    say(f"{name}: not to be had by Xet ({_reason(error)}); fetching it the plain way", quiet)
+            _complete(hf_hub_url(repo, file, revision=meta.commit_hash), meta.size, blob, name, quiet, bar)
+        return by_client()
+
+
+def _reason(error: Exception) -> str:
+    """Take the first line of what an error says."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _complete(url: str, size: int | None, blob: Path, name: str, quiet: bool, bar: Any) -> None:

@@ -7,6 +7,8 @@ README.md           its card: how to use it, licence, figures, how it was made
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -60,14 +62,14 @@ def pack(path: Path, repo: str) -> Parcel:
 
 def send(parcel: Parcel, *, private: bool = False) -> str:
     """Send a parcel, in one commit, and return that commit's name. A repository that is not there is made."""
-    from huggingface_hub import CommitOperationAdd, HfApi, constants, get_token
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub import CommitOperationAdd, HfApi, get_token
 
-    name = f"hf:{parcel.repo}"
     if hub.is_offline():
-        raise CheckpointError(f"{name}: cannot be published, HF_HUB_OFFLINE keeps off the network")
+        raise CheckpointError(f"hf:{parcel.repo}: cannot be published, HF_HUB_OFFLINE keeps off the network")
     if get_token() is None:
-        raise CheckpointError(f"{name}: log in first, by `hf auth login` or HF_TOKEN, with a token that may write")
+        raise CheckpointError(
+            f"hf:{parcel.repo}: log in first, by `hf auth login` or HF_TOKEN, with a token that may write"
+        )
     api = HfApi()
 
     def commit() -> str:
@@ -76,23 +78,35 @@ def send(parcel: Parcel, *, private: bool = False) -> str:
         title = f"Publish {parcel.weights.name}"
         return str(api.create_commit(parcel.repo, [weights, card], commit_message=title).oid)
 
+    with upload_errors(parcel.repo):
+        hub.patiently(partial(api.create_repo, parcel.repo, private=private, exist_ok=True), quiet=False)
+        return hub.patiently(commit, quiet=False)
+
+
+@contextmanager
+def upload_errors(repo: str) -> Iterator[None]:
+    """Translate what the client raises of whoever sends; the rest is the same as of whoever fetches."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
     try:
-        with hub.hub_errors(parcel.repo):
+        with hub.hub_errors(repo):
             try:
-                hub.patiently(partial(api.create_repo, parcel.repo, private=private, exist_ok=True), quiet=False)
-                return hub.patiently(commit, quiet=False)
+                yield
             except HfHubHTTPError as error:
                 if (code := error.response.status_code) not in (401, 403):
                     raise
-                raise CheckpointError(f"{name}: the hub refuses it ({code}): the token may not write there") from error
+                raise CheckpointError(
+                    f"hf:{repo}: the hub refuses it ({code}): the token may not write there"
+                ) from error
             except HFValidationError:
                 raise
             except (RuntimeError, ValueError) as error:  # of transfers, whichever protocol they are by
                 cause = error.__cause__ or error
                 status = f"status {cause.response.status_code}, " if isinstance(cause, HfHubHTTPError) else ""
                 reason = status + " ".join(str(cause).split())
-                raise CheckpointError(f"{name}: the transfer failed, nothing is published: {reason}") from error
+                raise CheckpointError(f"hf:{repo}: the transfer failed, nothing is published: {reason}") from error
     except hub.Unreachable as error:
         raise CheckpointError(
-            f"{name}: the hub at {constants.ENDPOINT} cannot be reached, nothing is published"
+            f"hf:{repo}: the hub at {constants.ENDPOINT} cannot be reached, nothing is published"
         ) from error

@@ -44,7 +44,7 @@ _NAMES = {name: name for name in _SAME.split()} | {"samplerate": "sample_rate", 
 _NAMES |= {"segment": "segment", "dconv_comp": "dconv_compress", "dconv_attn": "dconv_attention"}
 _NAMES_HYBRID = _NAMES | {"nfft": "n_fft", "freq_emb": "embedding", "emb_scale": "embedding_scale"}
 _NAMES_HYBRID |= {"time_stride": "time_stride"}
-_ONLY = {"audio_channels": (2,)}
+_ONLY: dict[str, tuple[Any, ...]] = {"audio_channels": (2,)}
 _ONLY_HYBRID = _ONLY | {"cac": (True,), "multi_freqs": (None, []), "channels_time": (None,)}
 _DEFAULTS = {"samplerate": 44100, "segment": 40, "dconv_mode": 1, "context": 1}
 
@@ -96,7 +96,7 @@ def read_published(path: Path, metadata: Mapping[str, str]) -> Header:
     return header_of(known.architecture, config, (path,))
 
 
-def config_of(path: Path, known: Class, settings: Mapping[str, Any]) -> dict[str, Any]:
+def config_of(path: Path, known: Class, settings: dict[str, Any]) -> dict[str, Any]:
     """Translate their settings; those that matter in training alone, or to no class of theirs, are left out."""
     for name, values in known.only.items():
         if name in settings and settings[name] not in values:
@@ -163,7 +163,7 @@ def bag_of(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > YAML_LIMIT:
             raise ValueError("it is too long")
-        bag = {"weights": None, "segment": None} | yaml.safe_load(path.read_text("utf-8"))
+        bag: dict[str, Any] = {"weights": None, "segment": None} | yaml.safe_load(path.read_text("utf-8"))
         models, weights = bag["models"], bag["weights"]
         if not models or not all(re.fullmatch(r"[\w-]+", name) for name in models):
             raise ValueError(f"{models!r} are no names of models")

@@ -21,6 +21,7 @@ from separate.errors import CheckpointError
 __all__ = ["Place", "pieces", "place_of", "pull", "resolve", "where"]
 
 KINDS = (".safetensors", ".yaml")
+USUAL = "model.safetensors"  # the name that `separate publish` gives
 
 
 @dataclass(frozen=True)
@@ -93,11 +94,14 @@ def members(path: Path) -> list[str]:
 
 
 def _chosen(place: Place) -> str:
-    """Choose the file of a place that names none."""
+    """Choose the file of a place that names none: the hub knows what there is, the cache may have some of it only."""
+    here = hub.cached_files(place.repo, place.revision)
+    if USUAL in here:
+        return USUAL
     try:
         names = hub.files_of(place.repo, place.revision)
     except hub.Unreachable:
-        names = hub.cached_files(place.repo, place.revision)
+        names = here
         if not _choice(names):
             raise
     if file := _choice(names):
@@ -107,11 +111,11 @@ def _chosen(place: Place) -> str:
 
 
 def _choice(names: list[str]) -> str:
-    """Choose the file to load: the only bag, else the only weights, or those that are called model.safetensors."""
+    """Choose the file to load: the only bag, else the only weights, or those of the usual name."""
     bags = [name for name in names if name.endswith(".yaml") and not PurePosixPath(name).name.startswith("config")]
     weights = [name for name in names if name.endswith(".safetensors")]
-    if "model.safetensors" in weights:
-        return "model.safetensors"
+    if USUAL in weights:
+        return USUAL
     return next((group[0] for group in (bags, weights) if len(group) == 1), "")
 
 
@@ -129,6 +133,7 @@ def _local(name: str) -> Path:
         return Path(name)
     row = find(name)
     if row.path is None or not row.path.is_file():
-        remedy = "install the package again" if row.source.startswith("bundled:") else "its source says so"
+        ours = row.source.startswith("bundled:")
+        remedy = "install the package again" if ours else "correct its `source` in the registry"
         raise CheckpointError(f"{row.name}: its file {row.path} is missing: {remedy}")
     return row.path

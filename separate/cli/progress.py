@@ -72,6 +72,7 @@ class Reporter:
         self.tally = Tally(jobs)
         if self.bar:
             self.bar.reset(self.task, visible=len(jobs) > 1, total=self.tally.total)
+            self.overall()
 
     def song(self, job: Job) -> Progress:
         """Begin a song; what is returned is told how far it is."""

@@ -44,7 +44,7 @@ class BagConfig:
             if unknown := sorted(set(model) - {"architecture", "config", "weights"}):
                 raise ValueError(f"models[{i}] has no setting {unknown[0]!r}: it knows architecture, config, weights")
             architecture = model.get("architecture")
-            if architecture not in MODELS or architecture == "bag":
+            if not isinstance(architecture, str) or architecture not in MODELS or architecture == "bag":
                 raise ValueError(f"models[{i}]: architecture = {architecture!r} is none that a bag can hold")
             if not isinstance(model.get("config", {}), dict):
                 raise ValueError(f"models[{i}]: config = {model['config']!r} is no table of settings")
@@ -100,9 +100,10 @@ class Bag(nn.Module):
         self.sums = False
         weights = torch.tensor([config.weights(i) for i in range(len(self.models))])
         self.register_buffer("shares", weights / weights.sum(0), persistent=False)  # (model, source)
-        reaches = [model.around for model in self.models if hasattr(model, "around")]
-        self.around = max(reaches) if reaches else None
-        self.grid = 1 if reaches else max(getattr(model, "grid", 8192) for model in self.models)
+        reaches: list[Any] = [model.around for model in self.models if hasattr(model, "around")]
+        grids: list[Any] = [getattr(model, "grid", 8192) for model in self.models]
+        self.around: int | None = max(reaches, default=None)
+        self.grid: int = 1 if reaches else max(grids)
 
     def forward(self, mix: Tensor, around: int = 0) -> Tensor:
         """Separate: (batch, channel, time) -> (batch, source, channel, time).
@@ -111,7 +112,7 @@ class Bag(nn.Module):
         """
         stems = mix.new_zeros(len(mix), len(self.sources), mix.shape[1], mix.shape[2] - 2 * around)
         for model, share in zip(self.models, self.shares, strict=True):
-            own = min(around, getattr(model, "around", 0))
+            own: Any = min(around, getattr(model, "around", 0))
             heard = F.pad(mix, (own - around, own - around))
             stems += share[:, None, None] * model(heard, *([own] if own else []))
         return stems

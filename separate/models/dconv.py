@@ -2,9 +2,9 @@
 
     x -> x + scale · GLU(norm(conv 1(attention(LSTM(GELU(norm(dilated conv(x))))))))
 
-LSTM and attention are in the deep layers only. A branch is a few times narrower than the layer it sits in. Everything is (row, channel, 1, time), a row being a song,
-or a frequency of one, with the channels next to each other in memory: there a convolution is a matrix product without
-copies.
+LSTM and attention are in the deep layers only. A branch is a few times narrower than the layer it sits in. Everything
+is (row, channel, 1, time), a row being a song, or a frequency of one, with the channels next to each other in memory:
+there a convolution is a matrix product without copies.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class LocalAttention(nn.Module):
 
     def heads(self, x: Tensor) -> Tensor:
         """(row, head · width, time) -> (row, head, time, width)."""
-        return x.unflatten(1, (HEADS, -1)).mT
+        return torch.unflatten(x, 1, (HEADS, -1)).mT
 
 
 class Scale(nn.Module):
@@ -157,8 +157,8 @@ def check_width(width: int, groups: int, compress: float, heads: int) -> None:
     """Refuse a layer whose channels its norm's groups, or a residual branch's heads, cannot share; 0 is for none."""
     if groups and width % groups:
         raise ValueError(f"norm_groups = {groups} do not divide the {width} channels of a layer")
-    inner = int(width / compress) if compress else 1
-    if inner < 1 or (heads and inner % heads):
+    inner = int(width / compress) if compress else heads
+    if compress and (inner < 1 or (heads and inner % heads)):
         raise ValueError(
             f"dconv_compress = {compress} leaves {inner} of {width} channels in a residual branch: too few, or not "
             f"to be shared by {heads} heads of attention"

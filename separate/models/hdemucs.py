@@ -209,14 +209,17 @@ class Up(nn.Module):
             self.conv_tr = nn.ConvTranspose2d(level.width, outputs, (level.kernel, 1), (level.stride, 1))
         self.norm2 = norm(config, level, outputs)
 
-    def forward(self, x: Tensor, length: int) -> Tensor:
-        """(batch, width, frequency, time) -> (batch, outputs, frequency · stride, time), or along time to `length`."""
+    def forward(self, x: Tensor, length: int) -> tuple[Tensor, Tensor]:
+        """(batch, width, frequency, time) -> (batch, outputs, frequency · stride, time), or along time to `length`.
+
+        And what was there before the way up, where the branches part.
+        """
         y: Tensor = self.norm2(self.conv_tr(x))
         if self.along_time:
             y = y[..., self.padding : self.padding + length]
         else:
             y = y[:, :, self.padding : y.shape[2] - self.padding]
-        return y if self.last else F.gelu(y)
+        return y if self.last else F.gelu(y), x
 
 
 class Decoder(Up):
@@ -232,10 +235,9 @@ class Decoder(Up):
             self.rewrite = self.norm1 = self.gate = nn.Identity()
         self.dconv = branches(config, level, "decoder")
 
-    def inner(self, x: Tensor) -> Tensor:
-        """Do all but the way up: (batch, width, frequency, time) -> the same."""
-        y: Tensor = self.dconv(self.gate(self.norm1(self.rewrite(x))))
-        return y
+    def forward(self, x: Tensor, length: int) -> tuple[Tensor, Tensor]:
+        """As above."""
+        return super().forward(self.dconv(self.gate(self.norm1(self.rewrite(x)))), length)
 
 
 def convolution(kernel: int, level: Level, along_time: bool) -> nn.Module:
@@ -299,7 +301,9 @@ class Spectrum(nn.Module):
         spec = torch.stft(
             x.flatten(0, 1), self.n_fft, self.hop, window=window, center=False, normalized=True, return_complex=True
         )
-        parts = torch.view_as_real(spec[:, :-1]).unflatten(0, (batch, channels))  # (batch, channel, bin, frame, 2)
+        parts = torch.view_as_real(spec[:, :-1]).view(
+            batch, channels, self.n_fft // 2, -1, 2
+        )  # (batch, channel, bin, frame, 2)
         return parts.permute(0, 2, 3, 1, 4).flatten(3).permute(0, 3, 1, 2)
 
     def mirrored(self, audio: Tensor, after: int) -> Tensor:
@@ -312,7 +316,9 @@ class Spectrum(nn.Module):
     def inverse(self, parts: Tensor, length: int) -> Tensor:
         """(batch, 2 · channel, frequency, frame) -> (batch, channel, length)."""
         frames, start = parts.shape[3], self.edge if self.reflect else 0
-        spec = parts.permute(0, 3, 2, 1).unflatten(3, (-1, 2)).permute(0, 3, 1, 2, 4)  # (batch, channel, frame, bin, 2)
+        spec = torch.unflatten(parts.permute(0, 3, 2, 1), 3, (-1, 2)).permute(
+            0, 3, 1, 2, 4
+        )  # (batch, channel, frame, bin, 2)
         full = F.pad(torch.view_as_complex(spec.contiguous()), (0, 1))  # with the highest bin
         window = self.window.to(parts.dtype)
         waves = torch.fft.irfft(full, self.n_fft, norm="ortho").mul_(window)  # (batch, channel, frame, sample)
@@ -324,7 +330,7 @@ class Spectrum(nn.Module):
         """Add up frames: (..., frame, sample) -> (..., time)."""
         *some, frames, _ = waves.shape
         out = waves.new_zeros(*some, frames + 3, self.hop)
-        for i, quarter in enumerate(waves.unflatten(-1, (4, self.hop)).unbind(-2)):
+        for i, quarter in enumerate(torch.unflatten(waves, -1, (4, self.hop)).unbind(-2)):
             out[..., i : i + frames, :] += quarter
         return out.flatten(-2)
 
@@ -332,8 +338,9 @@ class Spectrum(nn.Module):
 class HDemucs(nn.Module):
     """The whole model, from mixture to stems."""
 
-    grid = 1  # chunks start anywhere: the published models were tuned by songs cut so
-    around: int | None = 0  # and hear nothing of what is around them
+    grid = 1  # chunks start anywhere, as its authors cut songs
+    around = 0  # and it hears nothing of what is around one
+    freq_emb: FrequencyEmbedding
 
     def __init__(self, config: HDemucsConfig) -> None:
         super().__init__()
@@ -384,7 +391,7 @@ class HDemucs(nn.Module):
         x, xt = self.net(spectrum, waveform)  # (batch, source · 4, frequency, frame), (batch, source · 2, 1, time)
         stems = self.spectrum.inverse(x.to(mix.dtype) * std + mean, mix.shape[2])
         stems += (xt.to(mix.dtype) * std_t + mean_t).squeeze(2)
-        return stems.unflatten(1, (len(self.sources), STEREO))
+        return torch.unflatten(stems, 1, (len(self.sources), STEREO))
 
     def net(self, x: Tensor, xt: Tensor) -> tuple[Tensor, Tensor]:
         """Run the layers: (batch, 4, frequency, frame) and (batch, 2, 1, time) -> the same of all stems."""
@@ -402,12 +409,11 @@ class HDemucs(nn.Module):
         x, xt = self.between(x, xt)
         for decode in self.decoder:
             length, skip = saved.pop()
-            y = decode.inner(x + skip)
-            x = decode(y, length)
+            x, y = decode(x + skip, length)
             if len(saved) < len(self.tdecoder):
                 decode_t = self.tdecoder[len(self.tdecoder) - 1 - len(saved)]
                 length_t, skip = saved_t.pop()
-                xt = decode_t(y if len(saved) == self.meeting else decode_t.inner(xt + skip), length_t)
+                xt, _ = decode_t(y if len(saved) == self.meeting else xt + skip, length_t)
         return x, xt
 
     def between(self, x: Tensor, xt: Tensor) -> tuple[Tensor, Tensor]:
@@ -425,4 +431,4 @@ def one_by_one(net: Callable[[Tensor], Tensor], songs: Tensor) -> Tensor:
     """Run a large net on one song after the other where that takes no longer and less memory: on a CPU."""
     if not songs.is_cpu or torch.is_grad_enabled():
         return net(songs)
-    return torch.cat([net(song) for song in songs.split(1)])
+    return torch.cat([net(song) for song in torch.split(songs, 1)])

@@ -22,10 +22,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from separate.dsp.parallel import side_by_side
 from separate.models.dconv import Scale, TimeConv, channels_last
 from separate.models.hdemucs import HDemucs, HDemucsConfig, levels
 
 __all__ = ["PRESETS", "HTDemucs", "HTDemucsConfig"]
+
+QUERIES = 256  # at once in bfloat16: as many as fit the cache with all that they attend to
 
 
 @dataclass(frozen=True)
@@ -90,10 +93,30 @@ class Attention(nn.Module):
         else:
             q = F.linear(x, self.in_proj_weight[:width], self.in_proj_bias[:width])
             k, v = F.linear(other, self.in_proj_weight[width:], self.in_proj_bias[width:]).chunk(2, 2)
-        q, k, v = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in (q, k, v))
-        y = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout if self.training else 0.0)
+        q, k, v = (torch.unflatten(part, 2, (self.heads, -1)).transpose(1, 2) for part in (q, k, v))
+        if q.is_cpu and q.dtype == torch.bfloat16 and not torch.is_grad_enabled():
+            y = attend(q, k, v)
+        else:
+            y = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout if self.training else 0.0)
         out: Tensor = self.out_proj(y.transpose(1, 2).flatten(2))
         return out
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Compute softmax(q kᵀ / √d) v in bfloat16 on a CPU, twice as fast as torch's own, which sums in float32.
+
+    Three times (batch, head, token, width) -> (batch, head, token, width).
+    """
+    q = q / q.shape[3] ** 0.5
+    y = torch.empty_like(q, memory_format=torch.contiguous_format)
+
+    def head(parts: tuple[Tensor, ...]) -> None:
+        queries, keys, values = (part.contiguous() for part in parts[:3])  # of one head: (token, width)
+        for some, out in zip(torch.split(queries, QUERIES), torch.split(parts[3], QUERIES), strict=True):
+            torch.mm((some @ keys.mT).softmax(1), values, out=out)
+
+    side_by_side(head, list(zip(*(part.flatten(0, 1) for part in (q, k, v, y)), strict=True)))
+    return y
 
 
 class SongNorm(nn.GroupNorm):
@@ -178,7 +201,7 @@ class CrossTransformer(nn.Module):
         yt = self.norm_in_t(xt.squeeze(2).mT) + loud * place_t
         for layer, layer_t in zip(self.layers, self.layers_t, strict=True):
             y, yt = layer(y, yt), layer_t(yt, y)
-        return y.unflatten(1, (bins, frames)).permute(0, 3, 1, 2), channels_last(yt.mT)
+        return torch.unflatten(y, 1, (bins, frames)).permute(0, 3, 1, 2), channels_last(yt.mT)
 
 
 def waves(width: int, length: int, period: float, device: torch.device) -> Tensor:

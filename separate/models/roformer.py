@@ -297,6 +297,7 @@ class RoFormer(nn.Module):
         self.segment, self.context = config.segment, config.context
         self.sums = config.rest
         self.grid = config.hop
+        self.batch = 1  # a chunk of sixty bands fills any device
         self.stft = STFT(config.n_fft, config.hop)
         bands = config.table()
         bins = [bin_ for band in bands for bin_ in band]

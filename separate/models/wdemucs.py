@@ -110,13 +110,13 @@ class Resampler(nn.Module):
         with torch.autocast(x.device.type, enabled=False):  # samples, not features
             padded = F.pad(x, (self.reach, self.reach + self.old), "replicate").flatten(0, 1).unsqueeze(1)
             y = F.conv1d(padded, self.kernel.to(x.dtype), stride=self.old)  # (batch · channel, new, time)
-        return y.mT.flatten(1).unflatten(0, x.shape[:2])[..., :length]
+        return torch.unflatten(y.mT.flatten(1), 0, x.shape[:2])[..., :length]
 
 
 class WDemucs(nn.Module):
     """The whole model, from mixture to stems."""
 
-    grid = 1  # chunks start anywhere: the published models were tuned by songs cut so
+    grid = 1  # chunks start anywhere, as its authors cut songs
 
     def __init__(self, config: WDemucsConfig) -> None:
         super().__init__()
@@ -125,7 +125,8 @@ class WDemucs(nn.Module):
         self.segment, self.context = config.segment, config.context
         self.sums = False
         self.around = self.heard(1)  # it hears at most so many samples more than it separates
-        self.up, self.down = (Resampler(2, 1), Resampler(1, 2)) if config.resample else (nn.Identity(), nn.Identity())
+        self.up: nn.Module = Resampler(2, 1) if config.resample else nn.Identity()
+        self.down: nn.Module = Resampler(1, 2) if config.resample else nn.Identity()
         self.encoder, self.decoder = nn.ModuleList(), nn.ModuleList()
         inputs, width = STEREO, config.channels
         for i in range(config.depth):
@@ -165,7 +166,7 @@ class WDemucs(nn.Module):
         missing = self.heard(length) - length
         x = self.up(F.pad(x, (missing // 2, missing - missing // 2)))
         x = self.down(self.net(channels_last(x)).squeeze(2).to(mix.dtype).contiguous())
-        return (trimmed(x, length) * std + mean).unflatten(1, (len(self.sources), STEREO))
+        return torch.unflatten(trimmed(x, length) * std + mean, 1, (len(self.sources), STEREO))
 
     def net(self, x: Tensor) -> Tensor:
         """Run the layers: (batch, 2, 1, time) -> (batch, source · 2, 1, time)."""

@@ -53,7 +53,7 @@ def page(song: Song, heard: Listening, report: dict[str, Any] | None = None) -> 
         "report": table(report, heard) if report else "",
         "data": json.dumps(data).replace("<", "\\u003c"),
         "engine": part("engine.js"),
-        "player": part("player.js"),
+        "player": "\n".join(map(part, ("sound.js", "view.js", "player.js"))),
         "sounds": "\n".join(sounds),
     }
     # One pass, so that a title that looks like a field is only a title.

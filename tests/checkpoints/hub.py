@@ -52,6 +52,8 @@ class Hub:
     breaks: list[int] = field(default_factory=list)  # of the next transfers: bytes after which the line is cut
     ignores_ranges: bool = False
     lies: dict[str, bytes] = field(default_factory=dict)  # SHA-256 -> what is sent instead
+    xet: bool = False  # large files are said to be in Xet, of which this hub has nothing
+    renamed: dict[str, str] = field(default_factory=dict)  # repositories: old name -> new one
     sizes: dict[str, int] = field(default_factory=dict)  # SHA-256 -> the size that is said
     slow: threading.Event | None = None  # transfers stop in the middle until it is set
     halfway: threading.Event = field(default_factory=threading.Event)  # a slow transfer is in its middle
@@ -139,6 +141,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def send_file(self, name: str, revision: str, file: str) -> None:
         """Answer /user/name/resolve/REVISION/FILE."""
+        if name in self.hub.renamed:
+            self.send(307, headers={"Location": f"/{self.hub.renamed[name]}/resolve/{revision}/{file}"})
+            return
         if (found := self.repository(name)) is None:
             return
         commit = found.branches.get(revision, revision)
@@ -152,6 +157,9 @@ class Handler(BaseHTTPRequestHandler):
             # Another name of this machine is another host to the client, which must not see the token.
             place = self.hub.url.replace("127.0.0.1", "localhost") + f"/cdn/{sha}"
             more = {"X-Repo-Commit": commit, "X-Linked-Etag": f'"{sha}"', "X-Linked-Size": size, "Location": place}
+            if self.hub.xet:
+                route = f"{self.hub.url}/api/models/{name}/xet-read-token/{commit}"
+                more |= {"X-Xet-Hash": sha256(content[::-1]), "X-Xet-Refresh-Route": route}
             self.send(302, headers=more)
         else:
             self.send(200, content, {"X-Repo-Commit": commit, "ETag": f'"{git_hash(content)}"'})

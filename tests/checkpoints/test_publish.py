@@ -77,7 +77,7 @@ def test_the_same_again_makes_no_second_transfer(hub: Hub, parcel: Parcel) -> No
 def test_a_busy_hub_is_asked_again(
     hub: Hub, parcel: Parcel, method: str, capsys: pytest.CaptureFixture[str], tiny: Path
 ) -> None:
-    hub.trouble = {method: [503, 503]}
+    hub.trouble = {method: [503]}
     send(parcel)
     assert resolve("hf:me/mine", quiet=True).read_bytes() == tiny.read_bytes()
 

@@ -1,4 +1,4 @@
-"""Checkpoints as the package `demucs` publishes them: the same songs come out, and what cannot be is refused by name."""
+"""Checkpoints as the package `demucs` publishes them: the same songs come out, and bad files are refused by name."""
 
 from __future__ import annotations
 
@@ -110,14 +110,14 @@ def test_a_model_that_is_twice_in_a_bag_is_loaded_once_and_counts_twice(tmp_path
     ],
 )
 def test_a_header_that_cannot_be_is_refused_by_name(changes: dict[str, str], says: str, tmp_path: Path) -> None:
-    path = publish(package("hybrid"), tmp_path / "model.safetensors", **changes)
+    path = publish(package("hybrid"), tmp_path / "model.safetensors", changes=changes)
     with pytest.raises(CheckpointError, match=f"model.safetensors: .*{says}"):
         load(path)
 
 
 def test_weights_that_do_not_fit_their_settings_are_refused_by_name(tmp_path: Path) -> None:
     settings = json.dumps(HYBRID | {"channels": 16})
-    path = publish(package("hybrid"), tmp_path / "model.safetensors", kwargs=settings)
+    path = publish(package("hybrid"), tmp_path / "model.safetensors", changes={"kwargs": settings})
     with pytest.raises(
         CheckpointError, match=r"model.safetensors: .*encoder.0.conv.weight is \(8, 4, 8, 1\), not \(16"
     ):
@@ -151,7 +151,7 @@ def test_a_bag_that_cannot_be_is_refused_by_name(text: str, says: str, tmp_path:
 
 def test_models_of_other_stems_do_not_make_a_bag(tmp_path: Path) -> None:
     path = write_bag(tmp_path, ["hybrid", "waves"])
-    publish(package("waves"), tmp_path / "waves.safetensors", args='[["voice", "a", "b", "c"]]')
+    publish(package("waves"), tmp_path / "waves.safetensors", changes={"args": '[["voice", "a", "b", "c"]]'})
     with pytest.raises(
         CheckpointError, match=r"waves.safetensors: other stems, or another rate, than others of the bag"
     ):

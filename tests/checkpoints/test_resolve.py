@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,19 @@ def test_the_token_is_sent_to_the_hub_and_to_nobody_else(hub: Hub, net: bytes, m
 def test_a_repository_of_one_model_needs_no_file_name(hub: Hub, net: bytes, text: str) -> None:
     assert resolve(text).name == "net.safetensors"
     assert where(text) == resolve(text)
+
+
+def test_the_usual_name_comes_first_and_needs_no_asking(hub: Hub, net: bytes) -> None:
+    hub.add("someone/published", {"model.safetensors": net, "other.safetensors": net, "a.yaml": b"", "b.yaml": b""})
+    path = resolve("hf:someone/published")
+    assert path.name == "model.safetensors"
+    asked = len(hub.asked)
+    assert resolve("hf:someone/published") == path
+    assert len(hub.asked) == asked
+    hub.add("someone/many", {"one.safetensors": net, "two.safetensors": net})
+    assert "say which file is meant, hf:someone/many/FILE; of models it has one.safetensors, two" in refused(
+        "hf:someone/many"
+    )
 
 
 def test_a_bag_is_fetched_with_all_that_it_names(hub: Hub, net: bytes) -> None:
@@ -179,6 +193,26 @@ def test_a_busy_hub_is_asked_again(
 def test_a_hub_that_stumbles_in_mid_transfer_is_asked_again(hub: Hub, net: bytes) -> None:
     hub.trouble = {"GET": [500, 502]}
     assert resolve(NET).read_bytes() == net
+
+
+@pytest.mark.parametrize(("status", "said"), [(403, "refuses it (403): log in by `hf auth login`"), (418, "(418)")])
+def test_a_hub_that_refuses_is_not_asked_again(hub: Hub, net: bytes, status: int, said: str) -> None:
+    hub.trouble = {"HEAD": [status, status]}
+    assert said in refused(NET)
+    assert hub.trouble == {"HEAD": [status]}
+
+
+def test_a_repository_that_has_another_name_now(hub: Hub, net: bytes) -> None:
+    hub.renamed = {"somebody/old": "someone/music"}
+    assert resolve("hf:somebody/old/net.safetensors").read_bytes() == net
+
+
+def test_what_cannot_be_had_by_xet_comes_the_plain_way(hub: Hub, net: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+    hub.xet = True
+    assert resolve(NET).read_bytes() == net
+    assert ("not to be had by Xet" in capfd.readouterr().err) == (find_spec("hf_xet") is not None)
+    tokens = [path for _, path, _ in hub.asked if "xet-read-token" in path]
+    assert bool(tokens) == (find_spec("hf_xet") is not None)
 
 
 def test_the_pause_that_the_hub_asks_for_is_kept(

@@ -272,6 +272,7 @@ def test_side_by_side(tiny: Path, album: Path, cli: Cli) -> None:
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
+    print(said)
     assert "its process ended unexpectedly (Killed); if memory ran out, try fewer --jobs" in said
     assert re.search(r"\d of 6 songs are through; go on with: separate .* --resume\n", said)
     assert said.endswith("\nseparate: interrupted; what was not complete has been removed\n")

@@ -9,15 +9,18 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
+import soundfile
 
 from separate.checkpoints.lock import read_lock
 from separate.checkpoints.registry import registry
 from separate.checkpoints.resolve import resolve, where
 from tests.checkpoints.hub import Hub, environment, running_hub, use
-from tests.conftest import Outcome
+from tests.conftest import Outcome, music
+from tests.models.peers import TRANSFORMER, publish, theirs
 
 Cli = Callable[..., Outcome]
 
@@ -174,6 +177,36 @@ def test_a_registry_of_ones_own(
     assert "bad.toml: [a] must have the keys architecture, licence, " in bad.err
     missing = cli("models", "list", "--registry", tmp_path / "no.toml")
     assert "no.toml: not a registry of checkpoints" in missing.err
+
+
+def test_a_row_of_ours_from_its_name_to_its_stems(cli: Cli, hub: Hub, tmp_path: Path) -> None:
+    # A repository as the registry says that it is: a bag of four, in the format of the authors' package.
+    names = ["f7e0c4bc", "d12395a8", "92cfc3b6", "04573f0d"]
+    eye = [[float(i == j) for j in range(4)] for i in range(4)]
+    files = {"htdemucs_ft.yaml": f"models: {names}\nweights: {eye}\n".encode()}
+    for seed, name in enumerate(names):
+        model = theirs("HTDemucs", seed, segment=Fraction(1, 4), **TRANSFORMER)
+        files[f"{name}.safetensors"] = publish(model, tmp_path / "net.safetensors", half=True).read_bytes()
+    hub.add("adefossez/HTDemucs-ft", files)
+    soundfile.write(song := tmp_path / "song.wav", music(0.5, 44100).T, 44100)
+    done = cli(song, "--model", "htdemucs_ft", "--out", tmp_path / "out", "--quiet")
+    assert (done.code, done.out, done.err) == (0, "", "")
+    assert {path.stem for path in (tmp_path / "out").rglob("*.wav")} == {"drums", "bass", "other", "vocals"}
+    assert len(hub.transfers()) == 4
+    size = round(sum(map(len, files.values())) / 1e6, 2)
+    assert cli("models", "verify", "htdemucs_ft").out.startswith(f"htdemucs_ft: intact, {size:g} MB, ")
+    shown = json.loads(cli("models", "show", "htdemucs_ft", "--json").out)
+    assert (shown["licence"], shown["stems"], shown["megabytes"]) == ("MIT", model.sources, size)
+    where_last(names[-1]).unlink()
+    assert cli("models", "verify", "htdemucs_ft").code == 3
+    assert cli("models", "pull", "htdemucs_ft", "--quiet").code == 0
+    assert len(hub.transfers()) == 4  # its blob was still there
+
+
+def where_last(name: str) -> Path:
+    path = where("htdemucs_ft")
+    assert path is not None
+    return path.with_name(f"{name}.safetensors")
 
 
 def test_an_interrupt_leaves_what_has_come(hub: Hub, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def theirs(kind: str, seed: int = 0, **settings: Any) -> Any:
     return model.eval()
 
 
-def publish(model: Any, path: Path, half: bool = False, **changes: str) -> Path:
+def publish(model: Any, path: Path, half: bool = False, changes: Mapping[str, str] | None = None) -> Path:
     """Write a model of the package as it is published: weights, and in the metadata what the class is made with."""
     args, kwargs = model._init_args_kwargs
     kind = type(model)
@@ -52,7 +53,7 @@ def publish(model: Any, path: Path, half: bool = False, **changes: str) -> Path:
         "kwargs": json.dumps(kwargs, default=as_fraction),
     }
     state = {name: value.half() if half else value for name, value in model.state_dict().items()}
-    save_file({name: value.contiguous() for name, value in state.items()}, path, metadata | changes)
+    save_file({name: value.contiguous() for name, value in state.items()}, path, metadata | dict(changes or {}))
     return path
 
 

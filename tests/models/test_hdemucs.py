@@ -160,7 +160,7 @@ def test_bfloat16_is_40_db_below() -> None:
 @pytest.mark.parametrize(
     ("architecture", "config", "says"),
     [
-        ("hdemucs", {"n_fft": 2048}, "n_fft = 2048 must be 1024, or the two branches do not meet"),
+        ("hdemucs", {"n_fft": 2048}, "n_fft = 2048 must be 4096, or the two branches do not meet"),
         ("hdemucs", {"n_fft": 4100}, "n_fft = 4100 gives 2050 frequencies"),
         ("hdemucs", {"edges": "wrap"}, "edges must be one of reflect, silence, got 'wrap'"),
         ("hdemucs", {"dconv": "all"}, "dconv must be one of .*'all'"),
@@ -169,7 +169,7 @@ def test_bfloat16_is_40_db_below() -> None:
         ("hdemucs", {"decoder_kernel": 2}, "decoder_kernel = 2 must be odd"),
         ("hdemucs", {"norm_groups": 7}, "norm_groups = 7 do not divide the 768 channels"),
         ("hdemucs", {"dconv_compress": 1000}, "dconv_compress = 1000 leaves 0 of 48"),
-        ("hdemucs", {"channels": 20, "dconv_compress": 32}, "dconv_compress = 32 leaves 10 of 320 .* 4 heads"),
+        ("hdemucs", {"dconv_attention": 0, "channels": 24}, "dconv_compress = 4.0 leaves 6 of 24 .* 4 heads"),
         ("hdemucs", {"sources": []}, "sources .*got none"),
         ("hdemucs", {"segment": 2.0, "context": 1.0}, "context of 1.0 s .* of 2.0 s"),
         ("htdemucs", {"heads": 7}, "heads = 7.* do not divide 512"),

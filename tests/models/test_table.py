@@ -29,6 +29,10 @@ TINY: dict[str, dict[str, Any]] = {
     "blstm": {"n_fft": 512, "hop": 128, "hidden": 8, "layers": 2},
     "mad": {"n_fft": 512, "window": 257, "hop": 64, "bins": 24, "hidden": 16, "iterations": 2, "griffin_lim": 2},
     "demucs": {"channels": 4},
+    "wdemucs": {"channels": 4, "depth": 5},
+    "hdemucs": {"channels": 8, "depth": 5, "n_fft": 1024},
+    "htdemucs": {"channels": 8, "depth": 2, "n_fft": 512, "bottom": 32, "heads": 4, "layers": 2, "segment": 1.0},
+    "bag": {"segment": 1.0, "models": ({"architecture": "htdemucs"}, {"architecture": "wdemucs"})},
     "wave-u-net": {"levels": 6, "filters": 4},
     "cws-mdensenet": {"first": 4, "growth": (3, 4, 3), "layers": 2, "last": (4, 2), "n_fft": 512, "hop": 128},
     "cws-unet": {"widths": (4, 6, 8), "n_fft": 512, "hop": 128},
@@ -40,6 +44,8 @@ TINY["mmdenselstm"] = {"n_fft": 256, "hop": 64, "bands": (24, 40, 65), "first": 
 TINY["mmdenselstm"] |= {"low": (2, 2, 2), "middle": (1, 1, 1), "high": (1, 1, 1), "full": (1, 1, 1), "last": (3, 1)}
 TINY["mmdenselstm"] |= {"low_units": (0, 4, 2), "middle_units": (0, 4, 0), "high_units": (0, 2, 0)}
 TINY["mmdenselstm"] |= {"full_units": (0, 4, 0), "sources": ("voice", "rest")}
+for part in TINY["bag"]["models"]:
+    part["config"] = TINY[part["architecture"]]
 ALL = sorted(MODELS)
 
 
@@ -173,6 +179,10 @@ CHUNKED = {
     "blstm": 25,
     "mad": 140,
     "demucs": 40,
+    "wdemucs": 20,
+    "hdemucs": 8,
+    "htdemucs": 0,
+    "bag": 0,
     "wave-u-net": 140,
     "cws-mdensenet": 95,
     "cws-mmdensenet": 80,

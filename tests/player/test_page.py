@@ -110,6 +110,13 @@ def test_plays_from_the_disk_without_requests_or_complaints(tab: Tab, page: Path
     assert [address for address in tab.requests() if address.startswith("file:")] == [page.as_uri()]
 
 
+def test_what_is_asked_for_while_it_starts_counts(tab: Tab) -> None:
+    tab.run("void setPlaying(true), seek(2 * data.rate), setTempo(50), toggle(0, 'mute')")
+    until(tab, "live?.strips && state.position > 2.2 * data.rate")
+    assert tab.run("state.position") < 2.6 * RATE
+    assert tab.run("live.strips[0].gain.value") < 0.01
+
+
 def test_at_the_end_it_stops_and_goes_back(tab: Tab) -> None:
     tab.run("seek(data.frames - data.rate / 4); setPlaying(true)")
     until(tab, "!state.playing")
