@@ -115,6 +115,7 @@ TORCHLESS = [
     "import sys; sys.argv[1:] = ['models']; from separate.cli import main; main()",
     "import sys; sys.argv[1:] = ['convert', '--help']; from separate.cli import main; main()",
     "import separate.cli.convert",
+    "import separate.player.files",
 ]
 
 

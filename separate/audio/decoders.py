@@ -91,7 +91,10 @@ class Sndfile:
     def _last_good(self, position: int) -> int:
         """Go on from `position` in small steps until decoding fails again; a decoder that failed cannot seek."""
         self._file.seek(0)
-        with contextlib.suppress(soundfile.SoundFileError), soundfile.SoundFile(self._file.fileno(), closefd=False) as fresh:
+        with (
+            contextlib.suppress(soundfile.SoundFileError),
+            soundfile.SoundFile(self._file.fileno(), closefd=False) as fresh,
+        ):
             fresh.seek(position)
             while count := len(fresh.read(1024)):
                 position += count

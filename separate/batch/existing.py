@@ -51,7 +51,9 @@ class Known:
 
     def _refused(self, job: Job, there: dict[str, Path], advice: str = "--skip-existing leaves it") -> Job:
         path = next(iter(there.values()))
-        return replace(job, error=OutputExists(f"{shown(path)}: is there already; --force overwrites it, {advice}"))
+        more = ", --resume goes on with a batch" if self._ours(path) else ""
+        said = f"{shown(path)}: is there already; --force overwrites it, {advice}{more}"
+        return replace(job, error=OutputExists(said))
 
     def _rest(self, job: Job, there: dict[str, Path]) -> Job:
         """Leave the stems that are there, but for those that are known to be made otherwise; write the rest."""

@@ -130,6 +130,8 @@ class Journal:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._file = self._locked()
+        except FileExistsError as error:
+            raise OutputError(f"{shown(folder)}: is a file, not a folder: choose another with --out") from error
         except OSError as error:
             raise output_error(folder, error) from error
         try:

@@ -6,6 +6,7 @@ process is gone, however that happens, the others end at once.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -51,7 +52,8 @@ class Worker:
     def give(self, job: Job, progress: Progress) -> None:
         """Have it do a job."""
         self.job, self.progress = job, progress
-        self.pipe.send(job)
+        with contextlib.suppress(OSError):  # it is dead: `hear` will tell
+            self.pipe.send(job)
 
     def hear(self, notice: Notice) -> Result | None:
         """Take in what it says; return what became of its job, if that is it."""
@@ -75,6 +77,7 @@ class Worker:
     def died(self) -> Result:
         """Blame its job for its end."""
         assert self.job is not None
+        self.pipe.close()
         self.process.join()
         code = self.process.exitcode or 0
         how = signal.strsignal(-code) if code < 0 else f"exit code {code}"

@@ -43,6 +43,7 @@ def settled(job: Job, existing: str = "refuse", *, resume: bool = False, made: M
 
 def test_a_song_that_is_done(job: Job) -> None:
     assert isinstance(settled(job).error, OutputExists)
+    assert str(settled(job).error).endswith("--skip-existing leaves it, --resume goes on with a batch")
     assert settled(job, "skip").skip
     assert settled(job, resume=True).skip
     assert settled(job, "force") == replace(job, replace=True)

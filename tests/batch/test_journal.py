@@ -145,6 +145,12 @@ def test_a_journal_that_cannot_be_written(tmp_path: Path) -> None:
         Journal(tmp_path, MADE)
 
 
+def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
+    (tmp_path / "out").touch()
+    with pytest.raises(OutputError, match="out: is a file, not a folder: choose another with --out"):
+        Journal(tmp_path / "out", MADE)
+
+
 def test_a_line_that_does_not_fit_any_more(tmp_path: Path) -> None:
     with Journal(tmp_path, MADE) as journal:
         do(journal, job(tmp_path))

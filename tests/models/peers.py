@@ -23,7 +23,7 @@ WAVES = {
     "dconv_lstm": 2,
 }
 HYBRID = {"channels": 8, "depth": 4, "nfft": 256, "norm_starts": 2, "dconv_attn": 3, "dconv_lstm": 2}
-TRANSFORMER = {"channels": 8, "depth": 2, "nfft": 512, "bottom_channels": 32, "t_heads": 4, "t_layers": 3}
+TRANSFORMER = {"channels": 8, "depth": 3, "nfft": 512, "bottom_channels": 32, "t_heads": 4, "t_layers": 3}
 
 
 def theirs(kind: str, seed: int = 0, **settings: Any) -> Any:

@@ -51,12 +51,12 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
 @pytest.mark.parametrize("length", [100, 20001])
 @pytest.mark.parametrize(("kind", "settings"), VARIANTS)
 def test_the_package_says_the_same(kind: str, settings: dict[str, Any], length: int, tmp_path: Path) -> None:
-    assert difference(theirs(kind, **settings), tmp_path, length) < 1e-5
+    assert difference(theirs(kind, **settings), tmp_path, length) < 5e-5
 
 
 def test_an_lstm_that_hears_stretches_says_the_same(tmp_path: Path) -> None:
     # Three and a half of them in the time that this is long.
-    assert difference(theirs("HDemucs", **HYBRID, time_stride=2), tmp_path, 128 * 370 + 5) < 1e-5
+    assert difference(theirs("HDemucs", **HYBRID, time_stride=2), tmp_path, 128 * 370 + 5) < 5e-5
 
 
 @pytest.mark.slow
@@ -111,7 +111,7 @@ def test_twice_the_rate_and_back_is_the_song_below_the_cutoff() -> None:
 
 
 def tiny_transformer() -> HTDemucs:
-    config = HTDemucsConfig(channels=8, depth=2, n_fft=512, bottom=32, heads=4, layers=2, segment=0.5)
+    config = HTDemucsConfig(channels=8, depth=3, n_fft=512, bottom=32, heads=4, layers=2, segment=0.5)
     torch.manual_seed(0)
     return HTDemucs(config).eval()
 
@@ -147,7 +147,7 @@ def test_the_waveforms_surroundings_are_heard_as_far_as_its_layers_reach() -> No
 
 def test_bfloat16_is_40_db_below() -> None:
     torch.manual_seed(0)
-    config = HTDemucsConfig(channels=16, depth=2, n_fft=512, bottom=64, segment=0.5)
+    config = HTDemucsConfig(channels=16, depth=3, n_fft=512, bottom=64, segment=0.5)
     model, mix = HTDemucs(config).eval(), noise(22050)
     with torch.inference_mode():
         stems = model(mix)

@@ -31,7 +31,7 @@ TINY: dict[str, dict[str, Any]] = {
     "demucs": {"channels": 4},
     "wdemucs": {"channels": 4, "depth": 5},
     "hdemucs": {"channels": 8, "depth": 5, "n_fft": 1024},
-    "htdemucs": {"channels": 8, "depth": 2, "n_fft": 512, "bottom": 32, "heads": 4, "layers": 2, "segment": 1.0},
+    "htdemucs": {"channels": 8, "bottom": 16, "heads": 2, "layers": 2, "segment": 1.0},
     "bag": {"segment": 1.0, "models": ({"architecture": "htdemucs"}, {"architecture": "wdemucs"})},
     "wave-u-net": {"levels": 6, "filters": 4},
     "cws-mdensenet": {"first": 4, "growth": (3, 4, 3), "layers": 2, "last": (4, 2), "n_fft": 512, "hop": 128},
