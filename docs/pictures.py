@@ -29,6 +29,7 @@ def power(x: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def main() -> None:
+    """Separate, say how well, and draw."""
     folder = Path(sys.argv[1])
     (track,) = (track for track in find_tracks(folder.parent) if track.name == folder.name)
     recording = read_track(track, rate=RATE)

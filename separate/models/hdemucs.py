@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from separate.dsp.spectrum import Spectrum
 from separate.models.dconv import HEADS, DConv, TimeConv, TimeTransposed, channels_last, check_width, rescale_
 
 __all__ = ["PRESETS", "HDemucs", "HDemucsConfig"]
@@ -274,65 +275,6 @@ class FrequencyEmbedding(nn.Module):
     def forward(self) -> Tensor:
         """-> (width, frequency, 1)."""
         return self.embedding.weight.mT.unsqueeze(2) * self.scale
-
-
-class Spectrum(nn.Module):
-    """The short-time Fourier transform, by frames at odd multiples of half a hop: as many as hops, none for the edges.
-
-    A song of `length` samples has ⌈length / hop⌉ frames, just as convolutions of that stride give. The highest bin is
-    left out. X = STFT / √n_fft.
-    """
-
-    window: Tensor
-
-    def __init__(self, n_fft: int, reflect: bool) -> None:
-        super().__init__()
-        self.n_fft, self.hop = n_fft, n_fft // 4
-        self.edge = self.hop // 2 * 3
-        self.reflect = reflect
-        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
-
-    def forward(self, audio: Tensor) -> Tensor:
-        """(batch, channel, time) -> (batch, 2 · channel, frequency, frame): real, imaginary, real, imaginary."""
-        batch, channels, length = audio.shape
-        after = self.edge + -length % self.hop
-        x = self.mirrored(audio, after) if self.reflect else F.pad(audio, (self.edge, after))
-        window = self.window.to(audio.dtype)
-        spec = torch.stft(
-            x.flatten(0, 1), self.n_fft, self.hop, window=window, center=False, normalized=True, return_complex=True
-        )
-        parts = torch.view_as_real(spec[:, :-1]).view(
-            batch, channels, self.n_fft // 2, -1, 2
-        )  # (batch, channel, bin, frame, 2)
-        return parts.permute(0, 2, 3, 1, 4).flatten(3).permute(0, 3, 1, 2)
-
-    def mirrored(self, audio: Tensor, after: int) -> Tensor:
-        """Continue a song by its reflection; by silence before that, if it is shorter than what is to be reflected."""
-        missing = max(0, max(self.edge, after) - audio.shape[2] + 1)
-        right = min(after, missing)
-        x = F.pad(audio, (missing - right, right))
-        return F.pad(x, (self.edge - (missing - right), after - right), "reflect")
-
-    def inverse(self, parts: Tensor, length: int) -> Tensor:
-        """(batch, 2 · channel, frequency, frame) -> (batch, channel, length)."""
-        frames, start = parts.shape[3], self.edge if self.reflect else 0
-        spec = torch.unflatten(parts.permute(0, 3, 2, 1), 3, (-1, 2)).permute(
-            0, 3, 1, 2, 4
-        )  # (batch, channel, frame, bin, 2)
-        full = F.pad(torch.view_as_complex(spec.contiguous()), (0, 1))  # with the highest bin
-        window = self.window.to(parts.dtype)
-        waves = torch.fft.irfft(full, self.n_fft, norm="ortho").mul_(window)  # (batch, channel, frame, sample)
-        # Two silent frames at either end weigh too: but at an end too early they are not all the window needs.
-        weight = self.overlapped(window.square().expand(frames + 4, -1))[2 * self.hop :]
-        return self.overlapped(waves)[..., start : start + length] / weight[start : start + length]
-
-    def overlapped(self, waves: Tensor) -> Tensor:
-        """Add up frames: (..., frame, sample) -> (..., time)."""
-        *some, frames, _ = waves.shape
-        out = waves.new_zeros(*some, frames + 3, self.hop)
-        for i, quarter in enumerate(torch.unflatten(waves, -1, (4, self.hop)).unbind(-2)):
-            out[..., i : i + frames, :] += quarter
-        return out.flatten(-2)
 
 
 class HDemucs(nn.Module):

@@ -49,7 +49,6 @@ class Terminal:
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
     terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal.file)
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.delenv("NO_COLOR", raising=False)
@@ -70,7 +69,8 @@ def separate_both(reporter: Reporter) -> None:
         reporter.summary()
 
 
-def test_bars_on_a_terminal(terminal: Terminal) -> None:
+def test_bars_on_a_terminal(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", terminal.file)
     separate_both(Reporter(quiet=False, json=False, songs=2))
     text = terminal.text()
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
@@ -82,12 +82,14 @@ def test_bars_on_a_terminal(terminal: Terminal) -> None:
 
 
 def test_no_color(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", terminal.file)
     monkeypatch.setenv("NO_COLOR", "1")
     separate_both(Reporter(quiet=False, json=False, songs=2))
     assert not re.search(r"\x1b\[[0-9;]*3[0-9][;m]", terminal.text())
 
 
-def test_quiet_means_nothing_but_failures(terminal: Terminal) -> None:
+def test_quiet_means_nothing_but_failures(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", terminal.file)
     reporter = Reporter(quiet=True, json=False, songs=2)
     separate_both(reporter)
     reporter.result(Result(replace(JOBS[0], error=InputError("a.wav: no")), "failed", InputError("a.wav: no")))

@@ -13,7 +13,7 @@ from separate.checkpoints.weights import load
 from separate.errors import CheckpointError
 from separate.models import build
 from separate.models.hdemucs import PRESETS as HYBRID_PRESETS
-from separate.models.hdemucs import HDemucs, HDemucsConfig, Spectrum
+from separate.models.hdemucs import HDemucs, HDemucsConfig
 from separate.models.htdemucs import PRESETS as TRANSFORMER_PRESETS
 from separate.models.htdemucs import HTDemucs, HTDemucsConfig
 from separate.models.wdemucs import Resampler, WDemucs, WDemucsConfig
@@ -85,21 +85,6 @@ def test_the_published_sizes(architecture: str, config: dict[str, Any], paramete
     with torch.device("meta"):
         model = build(architecture, config)
     assert sum(parameter.numel() for parameter in model.parameters()) == parameters
-
-
-@pytest.mark.parametrize("reflect", [True, False])
-@pytest.mark.parametrize("length", [1, 63, 64, 1000])
-def test_the_spectrum_gives_back_what_went_in_at_a_frame_a_hop(length: int, reflect: bool) -> None:
-    spectrum, mix = Spectrum(256, reflect), noise(length, batch=2)
-    parts = spectrum(mix)
-    assert parts.shape == (2, 4, 128, -(-length // 64))
-    back = spectrum.inverse(parts.repeat(1, 2, 1, 1), length)
-    assert back.shape == (2, 4, length)
-    if reflect and length == 1000:  # but for the highest bin, and the edges' frames that are not there
-        smooth = torch.sin(torch.arange(length) / 9).expand(1, 2, -1)
-        torch.testing.assert_close(
-            spectrum.inverse(spectrum(smooth), length)[..., 128:-128], smooth[..., 128:-128], rtol=0, atol=1e-2
-        )
 
 
 def test_twice_the_rate_and_back_is_the_song_below_the_cutoff() -> None:
