@@ -209,7 +209,7 @@ class Options:
 
 
 def with_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Give a command that takes `options: Options` the fields of Options for Typer to see, after its own arguments."""
+    """Give a command that takes `options: Options` the fields of Options for Typer to see, before its own."""
     hints = get_type_hints(command, include_extras=True)
     own = [p for p in inspect.signature(command).parameters.values() if p.name != "options"]
     wanted = {field.name: field.default for field in fields(Options)}
@@ -220,8 +220,9 @@ def with_options(command: Callable[..., int]) -> Callable[..., int]:
         chosen = {name: given.pop(name) for name in wanted}
         return command(**given, options=Options(**chosen))
 
-    parameters = [p.replace(annotation=hints[p.name], kind=keyword) for p in own]
-    parameters += [inspect.Parameter(name, keyword, default=wanted[name], annotation=types[name]) for name in wanted]
+    # The help shows groups in the order in which their first option comes.
+    parameters = [inspect.Parameter(name, keyword, default=wanted[name], annotation=types[name]) for name in wanted]
+    parameters += [p.replace(annotation=hints[p.name], kind=keyword) for p in own]
     flat.__doc__ = command.__doc__
     flat.__signature__ = inspect.Signature(parameters, return_annotation=int)  # type: ignore[attr-defined]
     flat.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": int}

@@ -83,12 +83,12 @@ class STFT(nn.Module):
         return audio.reshape(*spec.shape[:-2], length)
 
     def _overlap_add(self, spec: Tensor) -> Tensor:
-        """Transform frames back, window and add them, over the sum of squared windows: (row, bin, frame) -> (row, time).
+        """Transform frames back, window and add them, over the sum of squared windows.
 
-        A few frames at a time, which stay in the processor's cache: that is three times as fast as `torch.istft`, most
-        of whose time goes into turning a whole spectrogram around in memory.
+        (row, bin, frame) -> (row, time). A few frames at a time, which stay in the processor's cache: that is
+        three times as fast as `torch.istft`, most of whose time goes into turning a whole spectrogram around in memory.
         """
-        rows, bins, frames = spec.shape
+        rows, _, frames = spec.shape
         hops = -(-self.n_fft // self.hop)  # in a frame
         window = self._window(spec.real)
         audio = window.new_zeros(rows, frames + hops, self.hop)
