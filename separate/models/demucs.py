@@ -171,7 +171,8 @@ class Demucs(nn.Module):
                 size = (1, (x.shape[3] - 1) * self.config.stride + 1)
                 x = F.interpolate(x, size, mode="bilinear", align_corners=True)
             x = decode(x + trimmed(saved.pop(), x.shape[3]))
-        return x[..., :length].to(mix.dtype).reshape(len(x), len(self.sources), STEREO, length)
+        stems: Tensor = x[..., :length].to(mix.dtype).reshape(len(x), len(self.sources), STEREO, length)
+        return stems
 
     def valid_length(self, length: int) -> int:
         """Find the length of an input that no layer leaves a sample of, and whose output has at least `length`.
