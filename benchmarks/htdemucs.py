@@ -119,9 +119,11 @@ def main() -> None:
         soundfile.write(song, samples.T.numpy(), RATE, "PCM_16")
         apart = differences(model, folder, samples[:, : 20 * RATE])
         times: dict[str, list[float]] = {}
-        for _ in range(options.turns):
+        for turn in range(options.turns):
             for name, command in commands(folder, song).items():
-                times.setdefault(name, []).append(run(command)[0])
+                seconds, _ = run(command)
+                times.setdefault(name, []).append(seconds)
+                print(f"turn {turn + 1}: {name} {seconds:.2f} s", file=sys.stderr, flush=True)
         print(f"{options.seconds:g} s of song, {options.turns} turns, {torch.get_num_threads()} threads")
         for name, each in times.items():
             ratio = statistics.median(theirs / ours for theirs, ours in zip(times["demucs"], each, strict=True))
