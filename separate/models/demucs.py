@@ -34,7 +34,7 @@ class DemucsConfig:
 
     sources: tuple[str, ...] = ("drums", "bass", "other", "vocals")
     sample_rate: int = 44100
-    segment: float = 12.0  # seconds of a chunk; the paper trains on 10 s
+    segment: float = 16.0  # seconds of a chunk; the paper trains on 10 s
     context: float = 0.5  # of which so many at either end are only surroundings
     channels: int = 64  # of the first layer
     growth: float = 2.0  # channels of a layer per channel of the one before

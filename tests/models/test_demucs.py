@@ -285,7 +285,7 @@ def test_chunks_of_a_song_without_an_lstm_are_parts_of_the_whole() -> None:
         ({"growth": 0.5}, "growth must be at least 1, got 0.5"),
         ({"activation": "gelu"}, "activation must be one of glu, relu, got 'gelu'"),
         ({"up": "nearest"}, "up must be one of transposed, linear, got 'nearest'"),
-        ({"segment": 2.0}, "context of 1.0 s .* of 2.0 s"),
+        ({"segment": 1.0}, "context of 0.5 s .* of 1.0 s"),
         ({"rewrite": 1}, "rewrite = 1 is not of the kind"),
     ],
 )
