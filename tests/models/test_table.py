@@ -178,7 +178,7 @@ CHUNKED = {
     "spleeter": 140,
     "blstm": 25,
     "mad": 140,
-    "demucs": 40,
+    "demucs": 34,
     "wdemucs": 20,
     "hdemucs": 8,
     "htdemucs": 0,
