@@ -1,4 +1,4 @@
-"""What the layers of Demucs 3 and 4 have in common: convolutions over time, and residual branches.
+"""What the versions of Demucs have in common: convolutions over time, and in 3 and 4 residual branches.
 
     x -> x + scale · GLU(norm(conv 1(attention(LSTM(GELU(norm(dilated conv(x))))))))
 

@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from separate.models.dconv import TimeConv, TimeTransposed, channels_last, rescale_
 
 __all__ = ["ABLATIONS", "PRESETS", "Demucs", "DemucsConfig"]
 
@@ -85,22 +86,6 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "no-encoder-convolution": {"rewrite": False},
     "decoder-kernel-1": {"decoder_kernel": 1},
 }
-
-
-class Conv(nn.Conv1d):
-    """nn.Conv1d over (batch, channel, 1, time)."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Convolve: (batch, inputs, 1, time) -> (batch, outputs, 1, time)."""
-        return F.conv2d(input, self.weight.unsqueeze(2), self.bias, (1, *self.stride))
-
-
-class TransposedConv(nn.ConvTranspose1d):
-    """nn.ConvTranspose1d over (batch, channel, 1, time)."""
-
-    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """Convolve: (batch, inputs, 1, time) -> (batch, outputs, 1, time)."""
-        return F.conv_transpose2d(input, self.weight.unsqueeze(2), self.bias, (1, *self.stride))
 
 
 class BLSTM(nn.Module):
@@ -208,7 +193,7 @@ class Demucs(nn.Module):
 def encoder_layer(config: DemucsConfig, inputs: int, width: int) -> nn.Sequential:
     """One layer down: (batch, inputs, 1, time) -> (batch, width, 1, time / stride)."""
     stride = config.stride if config.up == "transposed" else 1
-    layers: list[nn.Module] = [Conv(inputs, width, config.kernel, stride), nn.ReLU(inplace=True)]
+    layers: list[nn.Module] = [TimeConv(inputs, width, config.kernel, stride), nn.ReLU(inplace=True)]
     if config.rewrite:
         layers += gated(config, width, 1)
     return nn.Sequential(*layers)
@@ -218,31 +203,17 @@ def decoder_layer(config: DemucsConfig, width: int, outputs: int, last: bool) ->
     """One layer up: (batch, width, 1, time) -> (batch, outputs, 1, time · stride)."""
     layers = gated(config, width, config.decoder_kernel)
     if config.up == "transposed":
-        layers.append(TransposedConv(width, outputs, config.kernel, config.stride))
+        layers.append(TimeTransposed(width, outputs, config.kernel, config.stride))
     else:
-        layers.append(Conv(width, outputs, config.kernel))
+        layers.append(TimeConv(width, outputs, config.kernel))
     return nn.Sequential(*layers, *([] if last else [nn.ReLU(inplace=True)]))
 
 
 def gated(config: DemucsConfig, width: int, kernel: int) -> list[nn.Module]:
     """Make a convolution that keeps the width, and its activation."""
     if config.activation == "glu":
-        return [Conv(width, 2 * width, kernel), nn.GLU(1)]
-    return [Conv(width, width, kernel), nn.ReLU(inplace=True)]
-
-
-def rescale_(model: nn.Module, reference: float) -> None:
-    """Divide weight and bias of every convolution by √α, where α = std(weight) / `reference`."""
-    for layer in model.modules():
-        if isinstance(layer, Conv | TransposedConv):
-            scale = (layer.weight.detach().std() / reference).sqrt()
-            for parameter in layer.parameters():
-                parameter.data /= scale
-
-
-def channels_last(x: Tensor) -> Tensor:
-    """Lay out channels next to each other in memory: (batch, channel, time) -> (batch, channel, 1, time)."""
-    return x.unsqueeze(2).contiguous(memory_format=torch.channels_last)
+        return [TimeConv(width, 2 * width, kernel), nn.GLU(1)]
+    return [TimeConv(width, width, kernel), nn.ReLU(inplace=True)]
 
 
 def trimmed(x: Tensor, length: int) -> Tensor:
