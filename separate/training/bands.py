@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from separate.errors import UsageError
 from separate.models.d2gru import D2GRU
-from separate.training.losses import disagreement, mask_loss
+from separate.training.losses import disagreement, mask_loss, sdr_loss
 from separate.training.mixing import Mixer, Order, random_gains
 
 __all__ = ["BandBatch", "BandMixer", "band_loss", "masks", "prepare"]
@@ -26,15 +26,18 @@ class BandBatch:
 
     mixture: Tensor  # (frame, item, band), or twice as many bands where the net hears the sides too
     targets: Tensor  # (frame, item, source, band)
+    common: Tensor  # (frame, item, source, band): Re(stem · mixture*), summed over a band
+    power: Tensor  # (frame, item, band): |mixture|², summed likewise
+    energy: Tensor  # (item, source, band): |stem|², summed over the frames as well
     groups: Tensor  # (item, group, source)
     audible: Tensor  # (item, band): 1 where something is known
     step: int = 0
 
     def split(self, pieces: int) -> list[BandBatch]:
         """Deal the items out to `pieces` batches."""
-        parts = (self.mixture.chunk(pieces, 1), self.targets.chunk(pieces, 1))
-        known = (self.groups.chunk(pieces), self.audible.chunk(pieces))
-        return [BandBatch(*piece, self.step) for piece in zip(*parts, *known, strict=True)]
+        framed = (x.chunk(pieces, 1) for x in (self.mixture, self.targets, self.common, self.power))
+        others = (x.chunk(pieces) for x in (self.energy, self.groups, self.audible))
+        return [BandBatch(*piece, self.step) for piece in zip(*framed, *others, strict=True)]
 
 
 class BandMixer:
@@ -46,7 +49,8 @@ class BandMixer:
         self.mixer, self.sides = mixer, model.config.sides
         self.stft, self.bins = model.stft, model.bands.bins
         weight = model.bands.weight[:, : self.bins]
-        self.average = (weight / weight.sum(1, keepdim=True)).T.bfloat16()  # (bin, band)
+        self.total = weight.T.bfloat16()  # (bin, band)
+        self.average = (weight / weight.sum(1, keepdim=True)).T.bfloat16()  # likewise
         bins = torch.arange(self.bins, dtype=torch.float32, device=weight.device)
         hertz = mixer.pool.rate / self.stft.n_fft
         self.centres = (weight @ bins) / weight.sum(1) * hertz  # of bands, Hz
@@ -81,9 +85,12 @@ class BandMixer:
         """Mix songs, given as stems and as what is `heard` of those, in bands."""
         gains = random_gains(self.mixer.mixing, rng, self.mixer.pool.sources)[self.mixer.mine].to(spec.device)
         fine, coarse = self.curves(gains.unsqueeze(3), rng)  # (song, source, channel, bin or band)
-        mixture = torch.zeros_like(spec[:, 0])  # (song, channel, frame, bin)
-        for source, songs in enumerate(order):
-            mixture.addcmul_(spec[songs, source], fine[:, source].unsqueeze(2).to(mixture.dtype))
+        stems = torch.stack([spec[songs, source] for source, songs in enumerate(order)], 1)
+        parts = torch.view_as_real(stems).mul_(fine[..., None, :, None])  # (song, source, channel, frame, bin, 2)
+        mixed = parts.sum(1)
+        mixture = torch.view_as_complex(mixed)  # (song, channel, frame, bin)
+        common = self.summed(parts, mixed.unsqueeze(1))  # (song, source, channel, frame, band)
+        energy = self.summed(parts, parts).sum(3)  # (song, source, channel, band)
         targets = torch.stack([heard[songs, source] for source, songs in enumerate(order)], 1) * coarse.unsqueeze(3)
         limit = torch.stack([limits[songs, source] for source, songs in enumerate(order)], 1).amin(1)
         inputs = self.heard(mixture)  # (song, channel, frame, band)
@@ -92,10 +99,17 @@ class BandMixer:
         return BandBatch(
             inputs.flatten(0, 1).transpose(0, 1),
             targets.permute(3, 0, 2, 1, 4).flatten(1, 2),
+            common.permute(3, 0, 2, 1, 4).flatten(1, 2),
+            self.summed(mixed, mixed).flatten(0, 1).transpose(0, 1),
+            energy.transpose(1, 2).flatten(0, 1),
             groups.repeat_interleave(2, 0),
             (self.centres < limit[:, None]).float().repeat_interleave(2, 0),
             step,
         )
+
+    def summed(self, x: Tensor, y: Tensor) -> Tensor:
+        """Sum Re(x y*) over bands: twice (..., bin, 2) -> (..., band)."""
+        return ((x * y).sum(-1).bfloat16() @ self.total).float()
 
     def curves(self, gains: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Draw a smooth equaliser for every stem, times its gain: over bins, and its magnitude over bands."""
@@ -118,9 +132,16 @@ def masks(net: D2GRU, mixture: Tensor) -> Tensor:
 
 
 def band_loss(
-    net: D2GRU, batch: BandBatch, *, agreement: float = 0.0, surroundings: int = 43, agree_every: int = 2
+    net: D2GRU,
+    batch: BandBatch,
+    *,
+    shares: float = 1.0,
+    sdr: float = 0.0,
+    agreement: float = 0.0,
+    surroundings: int = 43,
+    agree_every: int = 2,
 ) -> Tensor:
-    """Judge the masks of `net` on a batch.
+    """Judge the masks of `net` on a batch: as `shares` of magnitudes, which is learnt fast, and by the `sdr` of stems.
 
     With an `agreement`, every so many batches also what it says of one half of the mixes, given `surroundings` frames
     beyond the middle and a random memory, against what it says of the whole. A net that forgets within these
@@ -130,7 +151,13 @@ def band_loss(
     assert net.bands is not None
     weight = net.bands.weight[:, : net.bins].sum(1).float().sqrt()  # √(bins of a band)
     said = masks(net, batch.mixture)
-    loss = mask_loss(said, batch.targets, weight * batch.audible, batch.groups)
+    loss = said.new_zeros(())
+    if shares:
+        loss = shares * mask_loss(said, batch.targets, weight * batch.audible, batch.groups)
+    if sdr:
+        known = batch.audible.unsqueeze(1)  # (item, source, band)
+        parts = batch.common * known, batch.power * batch.audible, batch.energy * known
+        loss = loss + sdr * sdr_loss(said, *parts, batch.groups)
     if not agreement or batch.step % agree_every:
         return loss
     middle = len(batch.mixture) // 2

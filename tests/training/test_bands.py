@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from separate.models import build
-from separate.training.bands import BandBatch, BandMixer
+from separate.training.bands import BandBatch, BandMixer, band_loss
 from separate.training.config import Mixing
 from separate.training.mixing import Mixer
 from separate.training.pool import Pool, add_song
@@ -92,3 +92,25 @@ def test_songs_of_which_less_is_known(tmp_path: Path) -> None:
     left, right = batch.split(2)
     assert left.mixture.shape == right.mixture.shape == (18, 2, 64)
     assert left.groups.shape == (2, 4, 4)
+
+
+def test_energies_are_those_of_the_spectra(noises: Pool) -> None:
+    batch = mix(noises, gain=3, equaliser=3, absent=0.3)
+    # What stems have in common with the mixture adds up to the mixture's own power, band by band.
+    assert torch.allclose(batch.common.sum(2), batch.power, rtol=0.05, atol=0.02 * float(batch.power.mean()))
+    # Stems are independent: what a stem has in common with the mixture is its own energy, about.
+    assert torch.allclose(batch.common.sum((0, 3)), batch.energy.sum(2), rtol=0.1, atol=0.02 * float(batch.energy.sum()))
+
+
+def test_the_loss_of_stems_falls(noises: Pool) -> None:
+    model = build("d2-gru", MODEL)
+    batch = mix(noises, equaliser=12, seconds=0.3)
+    optimiser = torch.optim.Adam(model.parameters(), 1e-3)
+    losses = []
+    for _ in range(12):
+        loss = band_loss(model, batch, shares=0, sdr=1, agreement=0.1, surroundings=4)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] - 0.1

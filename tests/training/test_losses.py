@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from separate.training.losses import cross_entropy, mask_loss
+from separate.training.losses import cross_entropy, mask_loss, sdr_loss
 
 ALONE = torch.eye(4).expand(3, 4, 4)  # every source of three items is known
 
@@ -72,3 +72,33 @@ def test_silence_costs_nothing_and_has_a_gradient() -> None:
     assert loss.item() == 0
     assert masks.grad is not None
     assert bool(masks.grad.isfinite().all())
+
+
+def test_sdr_loss_is_that_of_stems_cut_out_of_the_mixture() -> None:
+    torch.manual_seed(1)
+    stems = torch.randn(50, 2, 3, 9, dtype=torch.complex64) * torch.tensor([1, 0.5, 2])[:, None]  # f, item, source, b
+    mixture = stems.sum(2)
+    masks = torch.rand(50, 2, 3, 9)
+    common = (stems * mixture.unsqueeze(2).conj()).real
+    power, energy = mixture.abs().square(), stems.abs().square().sum(0)
+    cut = masks / masks.sum(2, keepdim=True) * mixture.unsqueeze(2)
+    ratio = (stems - cut).abs().square().sum((0, 3)) / energy.sum(2)
+    alone = torch.eye(3).expand(2, 3, 3)
+    assert float(sdr_loss(masks, common, power, energy, alone)) == pytest.approx(float(ratio.log().mean()), abs=0.05)
+    # Scale does not count, the expected share is best, and it knows the sum of a group as well as its parts.
+    assert float(sdr_loss(0.1 * masks, common, power, energy, alone)) == pytest.approx(
+        float(sdr_loss(masks, common, power, energy, alone)), abs=1e-5
+    )
+    best = torch.tensor([1, 0.25, 4])[:, None].expand_as(masks) / 5.25
+    least = float(sdr_loss(best, common, power, energy, alone))
+    assert all(float(sdr_loss(best**p, common, power, energy, alone)) > least for p in (0.5, 2.0))
+    groups = torch.tensor([[1.0, 0, 0], [0, 0, 0], [0, 1, 1]]).expand(2, 3, 3)
+    zero = torch.zeros_like(common[:, :, :1])
+    merged = torch.cat([common[:, :, :1], zero, common[:, :, 1:].sum(2, keepdim=True)], 2)
+    together = torch.cat([stems[:, :, :1], stems[:, :, 1:].sum(2, keepdim=True)], 2).abs().square().sum(0)
+    whole = torch.stack([together[:, 0], torch.zeros_like(together[:, 0]), together[:, 1]], 1)
+    said = sdr_loss(masks, merged, power, whole, groups)
+    first = (stems[:, :, 0] - cut[:, :, 0]).abs().square().sum((0, 2)) / together[:, 0].sum(1)
+    # What one source gets too much, the rest gets too little.
+    expected = (first.log() + (first * together[:, 0].sum(1) / together[:, 1].sum(1)).log()).mean() / 3
+    assert float(said) == pytest.approx(float(expected), abs=0.05)
