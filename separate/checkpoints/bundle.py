@@ -98,13 +98,14 @@ def place(data: bytes, at: int) -> tuple[tuple[int, int], int]:
 
 def varint(data: bytes, at: int) -> tuple[int, int]:
     """Read a number of seven bits a byte, the lowest first, and where to go on."""
-    value = shift = 0
-    while True:
+    value = 0
+    for shift in range(0, 70, 7):  # so that 64 bits fit
         byte = data[at]
         value |= (byte & 127) << shift
-        at, shift = at + 1, shift + 7
+        at += 1
         if byte < 128:
             return value, at
+    raise ValueError("a number of more than 64 bits")
 
 
 def fields(data: int | bytes) -> Fields:

@@ -1,8 +1,8 @@
 """What other programs store weights in, as names and tensors.
 
-Most of their files are pickles, which can make a careless reader run anything. Those of today are read by torch itself
-with `weights_only=True`, those of old by `legacy`: both make tensors and containers, and refuse all else by its name.
-Files of safetensors hold nothing but weights. Settings beside them may be in YAML, of which the plain values are read.
+Most of their files are pickles, which can make a careless reader run anything. `legacy` makes tensors and containers of
+them, and refuses all else by its name. Files of safetensors hold nothing but weights. Settings beside them may be in
+YAML, of which the plain values are read.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
-import yaml  # type: ignore[import-untyped]
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from separate.checkpoints.bundle import read_bundle
-from separate.checkpoints.legacy import Forbidden, PickledDemucs, read_legacy
+from separate.checkpoints.legacy import Forbidden, PickledDemucs, read_legacy, read_zipped
+from separate.checkpoints.plain import plain_yaml
 from separate.errors import CheckpointError
 
 __all__ = ["Foreign", "Weights", "read"]
@@ -35,13 +35,6 @@ YAML_LIMIT = 2**20  # bytes
 NESTS = ("state_dict", "model_state_dict", "state")  # where training programs keep the weights in what they save
 
 Weights = dict[str, Tensor]
-
-
-class PlainLoader(yaml.SafeLoader):  # type: ignore[misc]
-    """PyYAML's careful one, which also reads the tuples of Python as the lists that they are."""
-
-
-PlainLoader.add_constructor("tag:yaml.org,2002:python/tuple", PlainLoader.construct_yaml_seq)
 
 
 @dataclass(frozen=True)
@@ -62,7 +55,7 @@ def read(path: Path) -> Foreign:
         return Foreign(path, read_bundle(index), {})
     try:
         if path.suffix in (".yaml", ".yml"):
-            return Foreign(path, {}, plain_yaml(path))
+            return Foreign(path, {}, settings_in(path))
         check_sum(path)
         if path.suffix == ".safetensors":
             return Foreign(path, checked(path, load_file(path)), {})
@@ -76,7 +69,9 @@ def read(path: Path) -> Foreign:
     if isinstance(content, tuple) and len(content) == 4 and content[0] is PickledDemucs:
         _, args, settings, content = content
         if args or not isinstance(settings, dict):
-            raise CheckpointError(f"{path}: its Demucs was made with arguments that have no names, {args!r}")
+            raise CheckpointError(f"{path}: its Demucs was made with arguments that have no names")
+        if odd := [name for name, value in settings.items() if not is_setting(value)]:
+            raise CheckpointError(f"{path}: {odd[0]!r} is no setting of a Demucs")
     while isinstance(content, Mapping):
         inside = [content[name] for name in NESTS if isinstance(content.get(name), Mapping)]
         if not inside:
@@ -85,15 +80,22 @@ def read(path: Path) -> Foreign:
     return Foreign(path, checked(path, content), settings)
 
 
-def plain_yaml(path: Path) -> dict[str, Any]:
+def is_setting(value: Any) -> bool:
+    """Tell whether a value is a number, a word, or a list of these."""
+    if isinstance(value, list | tuple):
+        return all(isinstance(item, str | int | float) for item in value)
+    return value is None or isinstance(value, str | int | float)
+
+
+def settings_in(path: Path) -> dict[str, Any]:
     """Read a file of settings; whatever it names that is no plain value is refused."""
     if path.stat().st_size > YAML_LIMIT:
         raise CheckpointError(f"{path}: too large for a file of settings")
     try:
-        content = yaml.load(path.read_text("utf-8"), PlainLoader)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        content = plain_yaml(path.read_text("utf-8"))
+    except ValueError as error:
         name = re.search(r"constructor for the tag '(?:tag:yaml.org,2002:)?(\S+)'", str(error))
-        what = f"it names {name[1]}, which is no setting" if name else "it is damaged"
+        what = f"it names {name[1]}, which is no setting" if name else f"it is damaged: {error}"
         raise CheckpointError(f"{path}: not a file of settings in YAML: {what}") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: holds no settings by name, but a {type(content).__name__}")
@@ -135,19 +137,14 @@ def unpickled(path: Path, file: BinaryIO) -> Any:
     new = file.read(2) == b"PK"
     file.seek(0)
     try:
-        if not new:
-            return read_legacy(file)
-        with torch.serialization.safe_globals([(PickledDemucs, "demucs.model.Demucs")]):
-            return torch.load(file, map_location="cpu", weights_only=True)
+        return read_zipped(file) if new else read_legacy(file)
     except OSError:
         raise
+    except Forbidden as error:
+        raise CheckpointError(
+            f"{path}: it names {error}, which is no weight, and nothing but weights is read from a pickle"
+        ) from error
     except Exception as error:  # in a pickle that is damaged, or means harm, anything may come up
-        name = re.search(r"GLOBAL (\S+)", str(error))
-        if isinstance(error, Forbidden) or name:
-            raise CheckpointError(
-                f"{path}: it names {name[1] if name else error}, which is no weight, "
-                "and nothing but weights is read from a pickle"
-            ) from error
         raise CheckpointError(f"{path}: not a file of weights that torch saved, or a damaged one") from error
 
 

@@ -6,11 +6,18 @@ The cache, its tokens and its settings (HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_T
     models--user--repo/blobs/ETAG.separate.incomplete
 
 and go on there the next time. A file counts as present when it is complete, in its place, and what the lock says.
+
+Files that the hub keeps in Xet the client fetches itself. What it is called by, the SHA-256, is then a link, too:
+
+    models--user--repo/snapshots/COMMIT/file -> models--user--repo/blobs/SHA-256 -> blobs/3f/3f...
+
+The last is named by a hash of Xet's own, and is that of all repositories that hold the same.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -125,18 +132,32 @@ def remove(repo: str, paths: Sequence[Path]) -> int:
     folder, free = _folder(repo), 0
     with hub_errors(repo):
         drop([_key(repo, path) for path in paths])
-        blobs = {path.resolve() for path in paths}
-        sizes = {blob: blob.stat().st_size for blob in blobs}
         for path in paths:
-            path.unlink()
-        kept = {other.resolve() for other in (folder / "snapshots").rglob("*") if other.is_symlink()}
-        for blob in blobs - kept:
-            blob.unlink(missing_ok=True)  # where there are no links, it was the file itself
-            free += sizes[blob]
-        for part in (folder / "blobs").glob(part_of(Path("*")).name):
+            size = path.stat().st_size
+            for step in _steps(path):
+                if step in _linked(folder):
+                    break
+                step.unlink()
+            else:
+                free += size
+        for part in (folder / "blobs").glob("*.incomplete"):
             free += part.stat().st_size
             part.unlink()
     return free
+
+
+def _steps(path: Path) -> list[Path]:
+    """List a file of the cache and what it is a link to, step by step; the last one has the content."""
+    steps = [path]
+    while steps[-1].is_symlink():
+        steps.append(Path(os.path.abspath(steps[-1].parent / os.readlink(steps[-1]))))
+    return steps
+
+
+def _linked(folder: Path) -> set[Path]:
+    """List what is linked to: by the snapshots in a repository's folder, and by the blobs of all repositories."""
+    links = (*(folder / "snapshots").rglob("*"), *folder.parent.glob("*/blobs/*"))
+    return {_steps(link)[1] for link in links if link.is_symlink()}
 
 
 def _key(repo: str, path: Path) -> str:
@@ -175,17 +196,27 @@ def _download(repo: str, file: str, revision: str | None, quiet: bool) -> Path:
     # Two processes may want it at once: the second one waits, and then finds it.
     with WeakFileLock(lock):
         if blob.exists() and not names_its_content(blob.name, blob):
-            blob.unlink()
+            _discard(blob)
         if not blob.exists():
             _check_room(name, blob, meta.size)
             say(f"{name}: fetching {amount(meta.size)} into {folder.parent}", quiet)
             if meta.xet_file_data and find_spec("hf_xet") and not constants.HF_HUB_DISABLE_XET:
                 try:
-                    return by_client()
+                    path = by_client()
+                    if not names_its_content(blob.name, path):
+                        raise ValueError("what came is not what the hub says that it holds")
+                    return path
                 except Exception as error:  # of whatever kind: there is another way, which says what is wrong with it
+                    _discard(blob)
                     say(f"{name}: not to be had by Xet ({_reason(error)}); fetching it the plain way", quiet)
             _complete(hf_hub_url(repo, file, revision=meta.commit_hash), meta.size, blob, name, quiet, bar)
         return by_client()
+
+
+def _discard(blob: Path) -> None:
+    """Remove a blob that is not what its name says, and the one of all repositories that it is a link to."""
+    for step in _steps(blob):
+        step.unlink(missing_ok=True)
 
 
 def _reason(error: Exception) -> str:

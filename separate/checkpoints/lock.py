@@ -21,7 +21,7 @@ from pathlib import Path
 
 from separate.errors import CheckpointError
 
-__all__ = ["drop", "lock_path", "matches", "names_its_content", "read_lock"]
+__all__ = ["digest", "drop", "lock_path", "matches", "names_its_content", "read_lock"]
 
 VERSION = 1
 
@@ -35,8 +35,11 @@ def lock_path() -> Path:
 
 def digest(path: Path) -> str:
     """Compute the SHA-256 of a file; of one that has not changed since, once in a process."""
-    stat = path.stat()
-    return _digest(path.resolve(), stat.st_size, stat.st_mtime_ns)
+    try:
+        stat = path.stat()
+        return _digest(path.resolve(), stat.st_size, stat.st_mtime_ns)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def matches(key: str, path: Path) -> bool:
@@ -44,7 +47,8 @@ def matches(key: str, path: Path) -> bool:
     found, known = digest(path), read_lock().get(key)
     if known is not None:
         return found == known
-    if not names_its_content(path.resolve().name, path):
+    called = os.readlink(path) if path.is_symlink() else path  # by the first of its links: a second one is Xet's
+    if not names_its_content(Path(called).name, path):
         return False
     with suppress(OSError):  # a cache that can only be read, and then its blobs' names are what there is
         _write(lambda lock: {**lock, key: found})
@@ -71,7 +75,7 @@ def read_lock() -> dict[str, str]:
         return dict(content["sha256"])
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: cannot be read ({error}); delete it, and the files are noted anew") from error
 
 

@@ -4,6 +4,7 @@
                                 klass    demucs.htdemucs.HTDemucs: looked up in CLASSES, never imported
                                 args     [["drums", "bass", "other", "vocals"]]
                                 kwargs   {"channels": 48, "segment": {"_type": "fraction", "numerator": 39, ...}, ...}
+                                structure    only if the weights are quantised: see `quantized`
     htdemucs_ft.yaml        a bag: `models`, the names of such files beside it; `weights`, a row a model and a number a
                             stem; `segment`, seconds of a chunk
 
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from separate.checkpoints.header import Header, read_metadata
+from separate.checkpoints.plain import plain_yaml
 from separate.errors import CheckpointError
 
 __all__ = ["read_bag", "read_published"]
@@ -83,8 +85,8 @@ def read_published(path: Path, metadata: Mapping[str, str]) -> Header:
             raise CheckpointError(
                 f"{path}: a model of class {metadata['klass']!r}: this version knows {', '.join(CLASSES)}"
             )
-        if "structure" in metadata:
-            raise CheckpointError(f"{path}: its weights are quantised, which this version does not read")
+        if "structure" in metadata and known.architecture == "htdemucs":
+            raise CheckpointError(f"{path}: its weights are quantised, which this version reads of version 3 alone")
         sources, *more = json.loads(metadata["args"]) or [None]
         settings = json.loads(metadata["kwargs"], object_hook=fraction)
         sources = settings.pop("sources", sources)
@@ -158,12 +160,10 @@ def read_bag(path: Path) -> Header:
 
 def bag_of(path: Path) -> dict[str, Any]:
     """Read the file of a bag: `models`, `weights` and `segment`."""
-    import yaml  # type: ignore[import-untyped]
-
     try:
         if path.stat().st_size > YAML_LIMIT:
             raise ValueError("it is too long")
-        bag: dict[str, Any] = {"weights": None, "segment": None} | yaml.safe_load(path.read_text("utf-8"))
+        bag: dict[str, Any] = {"weights": None, "segment": None} | plain_yaml(path.read_text("utf-8"))
         models, weights = bag["models"], bag["weights"]
         if not models or not all(re.fullmatch(r"[\w-]+", name) for name in models):
             raise ValueError(f"{models!r} are no names of models")
@@ -173,7 +173,7 @@ def bag_of(path: Path) -> dict[str, Any]:
         bag["segment"] = bag["segment"] and float(bag["segment"])
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
-    except (KeyError, TypeError, ValueError, RecursionError, yaml.YAMLError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path}: not a bag of models, or a damaged one: {reason}") from error
     return bag

@@ -10,6 +10,7 @@ summary = "what it is for, in one line"
 
 And, where they are known:
 
+sha256 = "9f86d0..."                        # of a file that is here anyway; the hub's are in the lock
 megabytes = 84                              # to fetch
 sdr = { vocals = 8.9, drums = 10.1 }        # dB; or { mean = 9.0 }
 measured = "on what, how, and who says so"  # goes with sdr
@@ -61,6 +62,7 @@ class Checkpoint:
     sample_rate: int
     licence: str
     summary: str
+    sha256: str = ""
     megabytes: float | None = None
     sdr: dict[str, float] = field(default_factory=dict)  # stem -> dB
     measured: str = ""  # where sdr is from
@@ -108,7 +110,7 @@ def read_registry(path: Path) -> dict[str, Checkpoint]:
     """Read a registry file, naming the row and the key that are wrong."""
     try:
         table = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a registry of checkpoints: {error}") from error
     return {name: _row(path, name, values) for name, values in table.items()}
 

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from separate.checkpoints import hub
+from separate.checkpoints.lock import digest
 from separate.checkpoints.published import bag_of
 from separate.checkpoints.registry import find, registry
 from separate.errors import CheckpointError
 
-__all__ = ["Place", "pieces", "place_of", "pull", "resolve", "where"]
+__all__ = ["Place", "licence_of", "pieces", "place_of", "pull", "resolve", "where"]
 
 KINDS = (".safetensors", ".yaml")
 USUAL = "model.safetensors"  # the name that `separate publish` gives
@@ -38,7 +39,7 @@ def resolve(model: str | os.PathLike[str], *, quiet: bool = False, update: bool 
     name = os.fspath(model)
     place = place_of(name)
     if place is None:
-        return _local(name)
+        return _intact(name, _local(name))
     try:
         return pull(place, quiet=quiet, update=update)[0]
     except hub.Unreachable as error:
@@ -87,6 +88,18 @@ def pull(place: Place, *, quiet: bool = False, update: bool = False) -> list[Pat
     return [path, *(hub.fetch(place.repo, other, hub.commit_of(place.repo, path), quiet=quiet) for other in others)]
 
 
+def licence_of(name: str, said: str) -> str:
+    """Say what a model may be used for: as its file has it, or if that does not say, as the registry has of the place.
+
+    Files of other programs do not say. What a repository holds has one licence.
+    """
+    rows = registry()
+    row, place = rows.get(name), place_of(name)
+    if row is None and place is not None:
+        row = next((row for row in rows.values() if row.source.startswith(f"hf:{place.repo}/")), None)
+    return row.licence if row and said == "unknown" else said
+
+
 def members(path: Path) -> list[str]:
     """Name the files that a bag consists of; other files are no bags."""
     names = bag_of(path)["models"] if path.suffix == ".yaml" else []
@@ -121,6 +134,15 @@ def _choice(names: list[str]) -> str:
 
 def _is_path(name: str) -> bool:
     return Path(name).suffix in KINDS or os.sep in name or bool(os.altsep and os.altsep in name)
+
+
+def _intact(name: str, path: Path) -> Path:
+    """Check a file of the registry: a few wrong bytes would be heard, and nothing else would tell."""
+    row = None if _is_path(name) else find(name)
+    if row and row.sha256 and digest(path) != row.sha256:
+        remedy = "install the package again" if row.source.startswith("bundled:") else "or `sha256` is that of another"
+        raise CheckpointError(f"{name}: its file {path} is damaged: {remedy}")
+    return path
 
 
 def _local(name: str) -> Path:

@@ -95,7 +95,7 @@ def list_models(json_: Json = False, registry: Registry = None) -> None:
 def show_model(name: Name, json_: Json = False, registry: Registry = None) -> None:
     """Show all that is known of one model: a name, a checkpoint file, or a place on the hub."""
     from separate.checkpoints.registry import registry as read
-    from separate.checkpoints.resolve import resolve, where
+    from separate.checkpoints.resolve import licence_of, resolve, where
     from separate.checkpoints.weights import read_header
 
     row = read().get(name)
@@ -104,9 +104,7 @@ def show_model(name: Name, json_: Json = False, registry: Registry = None) -> No
     if path is not None:
         header = read_header(resolve(name, quiet=True))
         known |= {"architecture": header.architecture, "stems": list(header.sources)}
-        known |= {"sample_rate": header.sample_rate}
-        if header.licence != "unknown" or row is None:  # files of other programs do not say
-            known["licence"] = header.licence
+        known |= {"sample_rate": header.sample_rate, "licence": licence_of(name, header.licence)}
         known |= {"file": str(path), "megabytes": megabytes(name)}
         known |= {"config": header.config, "training": header.training}
     elif row is None:
@@ -115,6 +113,8 @@ def show_model(name: Name, json_: Json = False, registry: Registry = None) -> No
         print(json.dumps(known, indent=2))
         return
     for key, value in known.items():
+        if value in (None, "", {}):  # not known
+            continue
         if isinstance(value, dict):
             print(one_line(f"{key}:"))
             for inner, fact in value.items():
@@ -147,7 +147,7 @@ def pull_models(
         path = resolve(name, quiet=quiet, update=True)
         return {"status": "here", "file": str(path), "megabytes": megabytes(name)}
 
-    return each(chosen, pull, json_)
+    return each(chosen, pull, json_, quiet)
 
 
 @models_app.command("verify")
@@ -192,7 +192,7 @@ def remove_models(names: Names, json_: Json = False, registry: Registry = None) 
     return each(names, remove, json_)
 
 
-def each(names: list[str], do: Callable[[str], dict[str, Any]], json_: bool) -> int:
+def each(names: list[str], do: Callable[[str], dict[str, Any]], json_: bool, quiet: bool = False) -> int:
     """Do something with each model, say what became of it, and return the exit code: one failing stops no other."""
     results, code = [], 0
     for name in names:
@@ -205,7 +205,7 @@ def each(names: list[str], do: Callable[[str], dict[str, Any]], json_: bool) -> 
             result, code = {"name": name, "status": "failed", "error": str(error)}, error.exit_code
             print(f"separate: {one_line(str(error))}", file=sys.stderr, flush=True)
         results.append(result)
-        if not json_ and not result["error"]:
+        if not (json_ or quiet or result["error"]):
             print(one_line(", ".join(words(result))), flush=True)
     if json_:
         print(json.dumps(results, indent=2))

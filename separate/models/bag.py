@@ -104,6 +104,7 @@ class Bag(nn.Module):
         grids: list[Any] = [getattr(model, "grid", 8192) for model in self.models]
         self.around: int | None = max(reaches, default=None)
         self.grid: int = 1 if reaches else max(grids)
+        self.overlap: float = max(getattr(model, "overlap", 0.1) for model in self.models)
 
     def forward(self, mix: Tensor, around: int = 0) -> Tensor:
         """Separate: (batch, channel, time) -> (batch, source, channel, time).

@@ -269,7 +269,7 @@ class FrequencyEmbedding(nn.Module):
         self.embedding = nn.Embedding(bins, width)
         self.scale = scale
         with torch.no_grad():  # neighbours start alike
-            root = torch.arange(1, bins + 1).sqrt().unsqueeze(1)
+            root = torch.arange(1, bins + 1, device=self.embedding.weight.device).sqrt().unsqueeze(1)
             self.embedding.weight.copy_(self.embedding.weight.cumsum(0) / root / scale)
 
     def forward(self) -> Tensor:
@@ -281,6 +281,7 @@ class HDemucs(nn.Module):
     """The whole model, from mixture to stems."""
 
     grid = 1  # chunks start anywhere, as its authors cut songs
+    overlap = 0.25  # and so much of one is in the next
     around = 0  # and it hears nothing of what is around one
     freq_emb: FrequencyEmbedding
 

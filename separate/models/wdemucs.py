@@ -117,6 +117,7 @@ class WDemucs(nn.Module):
     """The whole model, from mixture to stems."""
 
     grid = 1  # chunks start anywhere, as its authors cut songs
+    overlap = 0.25  # and so much of one is in the next
 
     def __init__(self, config: WDemucsConfig) -> None:
         super().__init__()

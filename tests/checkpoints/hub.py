@@ -1,7 +1,8 @@
 """A small hub on loopback that speaks the protocol of the Hugging Face hub, for the real client to talk to.
 
 It knows repositories (public, private, gated), revisions, small files and large ones, which it sends from another host
-as the hub does, ranges, lists of files, and how to be in trouble: busy, slow, or broken off in mid-transfer.
+as the hub does, ranges, lists of files, and how to be in trouble: busy, slow, or broken off in mid-transfer. It knows
+as much of Xet as it takes to read from it: a file is one xorb of some pieces that are not compressed.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +21,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 
 LARGE = (".safetensors",)  # what the hub keeps outside git, and calls by its SHA-256
+PIECE = 2**16  # bytes
 TOKEN = "hf_test_token_of_somebody_who_may"
 
 
@@ -51,8 +54,8 @@ class Hub:
     retry_after: str = ""
     breaks: list[int] = field(default_factory=list)  # of the next transfers: bytes after which the line is cut
     ignores_ranges: bool = False
-    lies: dict[str, bytes] = field(default_factory=dict)  # SHA-256 -> what is sent instead
-    xet: bool = False  # large files are said to be in Xet, of which this hub has nothing
+    lies: dict[str, bytes] = field(default_factory=dict)  # SHA-256, or name in Xet -> what is sent instead
+    xet: str = ""  # large files are in Xet: "there", or "lost", of which this hub has nothing
     renamed: dict[str, str] = field(default_factory=dict)  # repositories: old name -> new one
     sizes: dict[str, int] = field(default_factory=dict)  # SHA-256 -> the size that is said
     slow: threading.Event | None = None  # transfers stop in the middle until it is set
@@ -67,9 +70,26 @@ class Hub:
         """List the headers of all requests for the content of large files."""
         return [headers for method, path, headers in self.asked if method == "GET" and path.startswith("/cdn/")]
 
+    def large(self, name: str) -> bytes:
+        """Find a large file by its SHA-256, or by the name that it has in Xet."""
+        files = (c for r in self.repositories.values() for files in r.commits.values() for c in files.values())
+        return next(content for content in files if name in (sha256(content), xet_hash(content)))
+
 
 def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
+
+
+def xet_hash(content: bytes) -> str:
+    """Name a file in Xet: any other name than its SHA-256 will do."""
+    return sha256(content[::-1])
+
+
+def xorb(content: bytes) -> bytes:
+    """Write a file as Xet keeps it: pieces, each after its version, its size, how it is compressed, its size again."""
+    pieces = [content[i : i + PIECE] for i in range(0, len(content), PIECE)]
+    sizes = [len(piece).to_bytes(3, "little") for piece in pieces]
+    return b"".join(b"\0" + size + b"\0" + size + piece for size, piece in zip(sizes, pieces, strict=True))
 
 
 def git_hash(content: bytes) -> str:
@@ -98,7 +118,18 @@ class Handler(BaseHTTPRequestHandler):
         if hub.trouble.get(self.command):
             self.send(hub.trouble[self.command].pop(0), headers={"Retry-After": hub.retry_after})
         elif path.startswith("/cdn/"):
-            self.send_large(path.removeprefix("/cdn/"))
+            name = path.removeprefix("/cdn/")
+            self.send_part(hub.lies.get(name) or hub.large(name))
+        elif path.startswith("/xorbs/"):
+            name = path.removeprefix("/xorbs/")
+            self.send_part(xorb(hub.lies.get(name) or hub.large(name)))
+        elif path.startswith("/v1/reconstructions/"):
+            self.send_plan(path.removeprefix("/v1/reconstructions/"))
+        elif path.startswith("/v2/"):  # a younger way to say the same
+            self.send(404)
+        elif "/xet-read-token/" in path and hub.xet == "there":
+            hours = {"X-Xet-Token-Expiration": str(round(time.time()) + 7200)}
+            self.send(200, b"{}", {"X-Xet-Cas-Url": hub.url, "X-Xet-Access-Token": "for Xet alone"} | hours)
         elif path == "/api/models":
             author = parse_qs(urlsplit(self.path).query)["author"][0]
             names = [name for name, found in hub.repositories.items() if not found.private]
@@ -159,31 +190,38 @@ class Handler(BaseHTTPRequestHandler):
             more = {"X-Repo-Commit": commit, "X-Linked-Etag": f'"{sha}"', "X-Linked-Size": size, "Location": place}
             if self.hub.xet:
                 route = f"{self.hub.url}/api/models/{name}/xet-read-token/{commit}"
-                more |= {"X-Xet-Hash": sha256(content[::-1]), "X-Xet-Refresh-Route": route}
+                more |= {"X-Xet-Hash": xet_hash(content), "X-Xet-Refresh-Route": route}
             self.send(302, headers=more)
         else:
             self.send(200, content, {"X-Repo-Commit": commit, "ETag": f'"{git_hash(content)}"'})
 
-    def send_large(self, sha: str) -> None:
-        """Send a large file, or the end of it; break off, or wait, in the middle, if so told."""
-        files = (c for r in self.hub.repositories.values() for files in r.commits.values() for c in files.values())
-        content = self.hub.lies.get(sha) or next(c for c in files if sha256(c) == sha)
-        start = 0
+    def send_plan(self, name: str) -> None:
+        """Say of what a file in Xet is made."""
+        content = self.hub.large(name)
+        pieces, size = {"start": 0, "end": -(-len(content) // PIECE)}, len(xorb(content))
+        place = {"url": f"{self.hub.url}/xorbs/{name}", "range": pieces, "url_range": {"start": 0, "end": size - 1}}
+        terms = [{"hash": name, "unpacked_length": len(content), "range": pieces}]
+        self.send_json({"offset_into_first_range": 0, "terms": terms, "fetch_info": {name: [place]}})
+
+    def send_part(self, content: bytes) -> None:
+        """Send a large file, or a part of it; break off, or wait, in the middle, if so told."""
+        start, end = 0, len(content)
         wanted = self.headers.get("Range")
         if wanted and not self.hub.ignores_ranges:
-            start = int(wanted.removeprefix("bytes=").partition("-")[0])
-        body = content[start:]
-        self.send_response(206 if start else 200)
+            first, _, last = wanted.removeprefix("bytes=").partition("-")
+            start, end = int(first), min(end, int(last or end) + 1)
+        body = content[start:end]
+        self.send_response(200 if len(body) == len(content) else 206)
         self.send_header("Content-Length", str(len(body)))
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        if len(body) < len(content):
+            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(content)}")
         self.end_headers()
         end = self.hub.breaks.pop(0) if self.hub.breaks else len(body)
         if self.hub.slow:
             self.wfile.write(body[: len(body) // 2])
             self.wfile.flush()
             self.hub.halfway.set()
-            self.hub.slow.wait(20)
+            self.hub.slow.wait(60)
             self.wfile.write(body[len(body) // 2 :])
             return
         self.wfile.write(body[:end])
@@ -256,4 +294,5 @@ def point_to(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def environment(hub: Hub, home: Path, **more: str) -> dict[str, str]:
     """Say the same to a process of its own."""
+    more |= {"HF_HUB_DISABLE_TELEMETRY": "1"}
     return {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "XDG_CONFIG_HOME": str(home), "PATH": "", **more}

@@ -70,7 +70,7 @@ summary = "x"
     [
         ("[a", "not a registry"),
         ("a = 1", r"\[a\] must have the keys"),
-        ("[a]" + ROW + "more = 1", r"\[a\] must have the keys .*, and may have megabytes, sdr, measured$"),
+        ("[a]" + ROW + "more = 1", r"\[a\] must have the keys .*, and may have sha256, megabytes, sdr, measured$"),
         ("[a]" + ROW.replace("44100", '"fast"'), r"\[a\] sample_rate must be a whole number, not 'fast'"),
         ("[a]" + ROW.replace('["vocals"]', '"vocals"'), r"\[a\] stems must be a list, not 'vocals'"),
         ("[a]" + ROW.replace('["vocals"]', "[1]"), r"\[a\] stems must be a list of names"),

@@ -21,7 +21,7 @@ from separate.checkpoints.registry import registry
 from separate.checkpoints.resolve import resolve, where
 from separate.checkpoints.weights import load
 from separate.errors import CheckpointError
-from tests.checkpoints.hub import TOKEN, Hub, environment, point_to, running_hub, sha256, use
+from tests.checkpoints.hub import TOKEN, Hub, environment, point_to, running_hub, sha256, use, xet_hash
 
 NET = "hf:someone/music/net.safetensors"
 
@@ -153,6 +153,17 @@ def test_without_a_network_what_is_here_will_do(
     assert "whether it is the newest cannot be asked" in capfd.readouterr().err
 
 
+def test_without_a_network_what_is_not_here_is_said_and_what_is(
+    hub: Hub, net: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point_to("http://127.0.0.1:9", monkeypatch)
+    for model in (NET, "hf:someone/music"):
+        message = refused(model)
+        assert "the hub at http://127.0.0.1:9 cannot be reached (" in message
+        assert f"`separate models pull {model}` where there is a network" in message
+        assert "here already: d2-gru, d2-gru-research" in message
+
+
 @pytest.mark.parametrize(
     ("model", "said"),
     [
@@ -208,11 +219,84 @@ def test_a_repository_that_has_another_name_now(hub: Hub, net: bytes) -> None:
 
 
 def test_what_cannot_be_had_by_xet_comes_the_plain_way(hub: Hub, net: bytes, capfd: pytest.CaptureFixture[str]) -> None:
-    hub.xet = True
+    hub.xet = "lost"
     assert resolve(NET).read_bytes() == net
     assert ("not to be had by Xet" in capfd.readouterr().err) == (find_spec("hf_xet") is not None)
     tokens = [path for _, path, _ in hub.asked if "xet-read-token" in path]
     assert bool(tokens) == (find_spec("hf_xet") is not None)
+
+
+def by_xet(hub: Hub, home: Path, model: str = NET) -> Path:
+    """Resolve a model that is in Xet in a process of its own, whose caches are where its home is."""
+    pytest.importorskip("hf_xet")
+    hub.xet = "there"
+    with start(hub, home, model) as process:
+        path = process.communicate()[0].strip()
+    assert process.returncode == 0, path
+    return Path(path)
+
+
+def test_what_is_in_xet_comes_by_xet(hub: Hub, net: bytes, tmp_path: Path) -> None:
+    path = by_xet(hub, tmp_path)
+    assert path.read_bytes() == net
+    assert not hub.transfers()
+    assert any(asked.startswith("/xorbs/") for _, asked, _ in hub.asked)
+    hub.asked = []
+    assert resolve(NET) == path
+    lock_path().unlink()  # as if another program had fetched it
+    assert resolve(NET) == path
+    assert hub.asked == []
+
+
+def test_the_user_may_forbid_xet(hub: Hub, net: bytes, tmp_path: Path) -> None:
+    hub.xet = "there"
+    with start(hub, tmp_path, HF_HUB_DISABLE_XET="1") as process:
+        assert Path(process.communicate()[0].strip()).read_bytes() == net
+    assert len(hub.transfers()) == 1
+
+
+def test_what_two_repositories_have_from_xet_is_kept_for_the_other(hub: Hub, net: bytes, tmp_path: Path) -> None:
+    hub.add("someone/else", {"net.safetensors": net})
+    one, two = by_xet(hub, tmp_path), by_xet(hub, tmp_path, "hf:someone/else/net.safetensors")
+    store = one.resolve()
+    assert ours.remove("someone/music", [one]) == (0 if two.resolve() == store else len(net))
+    assert two.read_bytes() == net
+    assert where(NET) is None
+    assert ours.remove("someone/else", [two]) == len(net)
+    assert not store.exists()
+    assert by_xet(hub, tmp_path).read_bytes() == net
+
+
+def test_what_came_by_xet_and_is_damaged_is_mended(hub: Hub, net: bytes, tmp_path: Path) -> None:
+    path = by_xet(hub, tmp_path)
+    blob(path).chmod(0o644)
+    blob(path).write_bytes(net[:-1] + b"?")
+    assert by_xet(hub, tmp_path).read_bytes() == net
+    assert not hub.transfers()
+
+
+def test_what_xet_has_wrong_comes_the_plain_way(hub: Hub, net: bytes, tmp_path: Path) -> None:
+    hub.lies = {xet_hash(net): net[:-1] + b"?"}
+    assert by_xet(hub, tmp_path).read_bytes() == net
+    assert len(hub.transfers()) == 1
+
+
+def test_a_process_that_was_killed_while_xet_sends_leaves_nothing_wrong(hub: Hub, net: bytes, tmp_path: Path) -> None:
+    pytest.importorskip("hf_xet")
+    big = net + os.urandom(1_000_000)
+    hub.add("someone/music", {"net.safetensors": big})
+    hub.xet, hub.slow = "there", threading.Event()
+    with start(hub, tmp_path) as process:
+        assert hub.halfway.wait(60)
+        process.kill()
+    hub.slow.set()
+    hub.slow = None
+    assert where(NET) is None
+    path = by_xet(hub, tmp_path)
+    assert path.read_bytes() == big
+    assert not hub.transfers()
+    ours.remove("someone/music", [path])
+    assert not [left for left in tmp_path.rglob("*.incomplete") if left.is_file()]
 
 
 def test_the_pause_that_the_hub_asks_for_is_kept(
@@ -356,7 +440,7 @@ def test_a_process_that_was_killed_in_mid_transfer_leaves_what_the_next_one_goes
     hub.slow = threading.Event()
     part = ours.part_of(tmp_path / "hub/models--someone--music/blobs" / sha256(big))
     with start(hub, tmp_path) as process:
-        assert hub.halfway.wait(20)
+        assert hub.halfway.wait(60)
         while not (part.exists() and part.stat().st_size):
             assert process.poll() is None
         process.kill()
@@ -374,7 +458,7 @@ def test_a_process_that_was_killed_in_mid_transfer_leaves_what_the_next_one_goes
 def test_two_processes_at_once_fetch_once(hub: Hub, net: bytes, tmp_path: Path) -> None:
     hub.slow = threading.Event()
     with start(hub, tmp_path) as one:
-        assert hub.halfway.wait(20)
+        assert hub.halfway.wait(60)
         with start(hub, tmp_path) as two:
             while sum(method == "HEAD" for method, _, _ in hub.asked) < 2:
                 assert two.poll() is None

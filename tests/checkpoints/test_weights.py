@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from separate.checkpoints.weights import load, read_header, save
+from separate.checkpoints.weights import fingerprint, load, read_header, save
 from separate.errors import CheckpointError
 from separate.models import build
 from separate.models.layers import weight_norm_
@@ -68,6 +69,10 @@ def test_split_weights_are_folded_at_load(tmp_path: Path, tiny: Path) -> None:
     mix = torch.rand(1, 1, 9000)
     with torch.no_grad():
         assert (load(path)(mix) - load(tiny)(mix)).abs().max() < 1e-6
+
+
+def test_the_fingerprint_of_a_checkpoint_is_its_hash(tiny: Path) -> None:
+    assert fingerprint(tiny) == hashlib.sha256(tiny.read_bytes()).hexdigest()
 
 
 def test_settings_can_be_overridden(tiny: Path) -> None:
