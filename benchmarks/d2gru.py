@@ -20,35 +20,11 @@ from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
 
+from benchmarks.plain import PlainD2GRU
 from separate.models.d2gru import D2GRU, D2GRUConfig, DilatedGRU
 
 CHANNELS = 2
-
-
-class Plain(nn.Module):
-    """The paper's net without any thought of speed: (batch, channel, bin, frame) -> (…, source · bin, frame)."""
-
-    def __init__(self, width: int, bins: int, sources: int, dilation: int) -> None:
-        super().__init__()
-        self.dilation = dilation
-        self.input = nn.Conv1d(bins, width, 3, padding=1)
-        self.grus = nn.ModuleList(nn.GRU(width, width, bidirectional=True, batch_first=True) for _ in range(3))
-        self.convs = nn.ModuleList(nn.Conv1d(width, width, 3, padding=d, dilation=d, groups=32) for d in (2, 4, 8))
-        self.output = nn.Conv1d(width, sources * bins, 3, padding=1)
-
-    def forward(self, magnitudes: Tensor) -> Tensor:
-        """(batch, channel, bin, frame) -> (batch · channel, source · bin, frame)."""
-        x = F.leaky_relu(self.input(magnitudes.flatten(0, 1).log1p()), 0.01)
-        for gru, conv in zip(self.grus, self.convs, strict=True):
-            a = torch.empty_like(x)
-            for phase in range(self.dilation):
-                y = gru(x[..., phase :: self.dilation].transpose(1, 2))[0].transpose(1, 2)
-                a[..., phase :: self.dilation] = sum(y.chunk(2, 1))
-            x = x + a + F.leaky_relu(conv(a), 0.01)
-        out: Tensor = self.output(x).clamp(min=0).expm1()
-        return out
 
 
 def seconds(run: Callable[[], object], repeats: int) -> float:
@@ -128,7 +104,7 @@ def main() -> None:
                     speed, allowed = flop_a_row * rows / took, flop_a_row * rows / ideal
                     peer = ""
                     if not options.no_peer and not low:
-                        plain = Plain(config.width, 2049, len(config.sources), dilation).eval()
+                        plain = PlainD2GRU(config.width, 2049, len(config.sources), dilation).eval()
                         peer = f"{seconds(lambda: plain(mixture), options.repeats) / took:8.2f}"  # noqa: B023
                         del plain
                     rows_of_table.append(

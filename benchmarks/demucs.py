@@ -36,8 +36,8 @@ with warnings.catch_warnings():
 PRECISIONS = ("float32", "bfloat16")
 
 
-def package(model: Demucs, segment: float) -> Any:
-    """Make the authors' code with our weights, and with the settings of version 1."""
+def package(model: Demucs, segment: float, state: dict[str, Tensor] | None = None) -> Any:
+    """Make the authors' code with our weights, or those of `state`, and with the settings of version 1."""
     config = model.config
     theirs = Package(
         list(config.sources),
@@ -49,7 +49,7 @@ def package(model: Demucs, segment: float) -> Any:
         resample=False,
         segment=segment,
     )
-    theirs.load_state_dict(model.state_dict())
+    theirs.load_state_dict(state or model.state_dict())
     for layer in theirs.decoder:
         layer[0].padding = (0,)
     theirs.valid_length = model.valid_length

@@ -18,6 +18,7 @@ A file is data: nothing in it is executed, and its architecture is looked up in 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from separate.checkpoints.header import Header, has_weight, read_metadata
+from separate.checkpoints.lock import digest
 from separate.checkpoints.published import read_bag, read_published
 from separate.errors import CheckpointError
 from separate.models import build
@@ -33,7 +35,7 @@ from separate.models import build
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Header", "load", "read_header", "save"]
+__all__ = ["Header", "fingerprint", "load", "read_header", "save"]
 
 FORMAT = "separate/1"
 
@@ -68,25 +70,36 @@ def read_header(path: str | os.PathLike[str]) -> Header:
         ) from error
 
 
+def fingerprint(path: str | os.PathLike[str]) -> str:
+    """Compute the SHA-256 of a checkpoint; that of a bag is over the hashes of all its files."""
+    path = Path(path)
+    hashes = [digest(file) for file in dict.fromkeys([path, *read_header(path).parts])]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+
 def load(path: str | os.PathLike[str], **overrides: Any) -> Any:
     """Build the model of the checkpoint at `path`, ready for inference; `overrides` go into its config."""
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
-    from separate.checkpoints.roformers import without_turns
+    from separate.checkpoints.bounds import bounded
+    from separate.checkpoints.undrawn import Undrawn
     from separate.models.layers import fold_weight_norm
 
     header = read_header(path)
-    model = build(header.architecture, header.config | overrides)
+    with bounded(path, header.parts), Undrawn():
+        model = build(header.architecture, header.config | overrides)
     if model.sources != header.sources or model.sample_rate != header.sample_rate:
         raise CheckpointError(f"{path}: its header contradicts its config about the stems or the sample rate")
     try:
-        states = [without_turns(part, load_file(part)) for part in header.parts]
+        models = [model] if len(header.parts) == 1 else model.models
+        states = [_weights_of(*each) for each in zip(header.parts, models, strict=True)]
         state = fold_weight_norm(states[0] if len(states) == 1 else beside(states))
     except (SafetensorError, OSError, KeyError) as error:
         raise CheckpointError(f"{path}: its weights cannot be read: {error}") from error
-    _check_state(path, model.state_dict(), state)
-    model.load_state_dict(state)
+    wanted = model.state_dict()
+    _check_state(path, wanted, state)
+    # As they are in the file, which is mapped into memory, where that is the model's precision.
+    model.load_state_dict({name: value.to(wanted[name].dtype) for name, value in state.items()}, assign=True)
     return model.eval().requires_grad_(False)
 
 
@@ -135,6 +148,17 @@ def save(
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _weights_of(path: Path, model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Read the weights in a file, those of `model`, which knows the names that quantised ones do not have."""
+    from safetensors.torch import load_file
+
+    from separate.checkpoints.quantized import unquantized
+    from separate.checkpoints.roformers import without_turns
+
+    weights, structure = load_file(path), read_metadata(path).get("structure")
+    return unquantized(path, structure, weights, model) if structure else without_turns(path, weights)
 
 
 def _dict(text: str) -> dict[str, Any]:

@@ -42,8 +42,8 @@ class STFT(nn.Module):
 
     def __init__(self, n_fft: int = 4096, hop: int = 1024, power: float = 1.0) -> None:
         super().__init__()
-        if n_fft < 4 or n_fft % 2:
-            raise ValueError(f"n_fft must be even and at least 4, not {n_fft}")
+        if not 4 <= n_fft <= 2**20 or n_fft % 2:
+            raise ValueError(f"n_fft must be even and from 4 to {2**20}, not {n_fft}")
         if not 1 <= hop <= n_fft // 4:
             raise ValueError(f"hop must lie between 1 and n_fft // 4 = {n_fft // 4}, not {hop}")
         self.n_fft = n_fft

@@ -34,6 +34,8 @@ __all__ = ["MIXTURE", "MODELS", "Model", "build", "check_config"]
 
 MIXTURE = "mixture"  # what the song itself is called where it stands among its stems
 
+LARGEST = 2**31  # number that a setting can be
+
 # architecture -> "module:model class:config class"
 MODELS = {
     "d2-gru": "separate.models.d2gru:D2GRU:D2GRUConfig",
@@ -92,14 +94,17 @@ def check_config(kind: Any, architecture: str, config: Mapping[str, Any]) -> Any
             )
     try:
         return kind(**values)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ArithmeticError) as error:
         raise CheckpointError(f"{architecture}: {error}") from error
 
 
 def same_kind(value: Any, default: Any) -> bool:
-    """Tell whether a setting is of its default's type: a list of the same things, and whole numbers where any fit."""
+    """Tell whether a setting is of its default's type: a list of the same things, and whole numbers where any fit.
+
+    Neither NaN nor anything infinite is a number here, nor what no size of a net could be.
+    """
     if isinstance(default, tuple):
         return isinstance(value, tuple) and all(same_kind(item, default[0]) for item in value)
     if isinstance(default, float):
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return type(value) is type(default)
+        return isinstance(value, int | float) and not isinstance(value, bool) and -1e9 < value < 1e9
+    return type(value) is type(default) and (not isinstance(value, int) or -LARGEST < value < LARGEST)

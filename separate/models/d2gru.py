@@ -20,11 +20,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from separate.dsp.parallel import side_by_side
 from separate.dsp.stft import STFT
 from separate.models.layers import Bands
+from separate.models.recurrent import recur
 from separate.models.spectral import check_post, stems_from
 
 __all__ = ["ABLATIONS", "D2GRU", "D2GRUConfig", "DilatedGRU"]
+
+WIDE = 1024  # channels: from here on the weights of a GRU do not fit a processor's cache
 
 
 @dataclass(frozen=True)
@@ -136,40 +140,23 @@ class DilatedGRU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Run both directions: (time, batch, width) -> (time, batch, width)."""
-        ahead = self.folded(self.ahead, x)
         # The padding of the fold must not reach the state: turned round, it comes last here too.
-        back = self.folded(self.back, x.flip(0)).flip(0)
-        return torch.cat([ahead, back], 2) if self.concat else ahead + back
+        directions = [(self.ahead, x), (self.back, x.flip(0))]
+        if x.is_cpu and not torch.is_grad_enabled():
+            ahead, back = side_by_side(self.folded, directions)
+        else:
+            ahead, back = map(self.folded, directions)
+        return torch.cat([ahead, back.flip(0)], 2) if self.concat else ahead + back.flip(0)
 
-    def folded(self, gru: nn.GRU, x: Tensor) -> Tensor:
+    def folded(self, direction: tuple[nn.GRU, Tensor]) -> Tensor:
         """Run one direction over the interleaved sequences: (time, batch, width) -> (time, batch, hidden)."""
+        gru, x = direction
         time, batch, width = x.shape
         k = self.dilation
         x = F.pad(x, (0, 0, 0, 0, 0, -time % k))  # (rows · k, batch, width)
         x = x.reshape(-1, k * batch, width)  # (rows, k · batch, width)
         y = recur(gru, x) if x.is_cpu and not torch.is_grad_enabled() else gru(x)[0]
         return y.reshape(-1, batch, y.shape[2])[:time]
-
-
-def recur(gru: nn.GRU, x: Tensor) -> Tensor:
-    """Compute what `gru` does, step by step, for inference on a CPU: (row, batch, width) -> (row, batch, hidden).
-
-    In float32 that is a little faster than nn.GRU, in bfloat16 ten times and more: the weights are converted once, not
-    at every step. The state stays float32.
-    """
-    weight_x, weight_h, bias_x, bias_h = (weight.to(x.dtype) for weight in gru.all_weights[0])
-    gates = F.linear(x, weight_x, bias_x)  # (row, batch, 3 · hidden): the input's part of all gates at all times
-    y = x.new_empty(*x.shape[:2], gru.hidden_size)
-    h = torch.zeros(x.shape[1], gru.hidden_size)
-    for gate, out in zip(gates, y, strict=True):
-        x_r, x_z, x_n = gate.float().chunk(3, 1)
-        h_r, h_z, h_n = F.linear(h.to(x.dtype), weight_h, bias_h).float().chunk(3, 1)
-        r = (x_r + h_r).sigmoid_()
-        z = (x_z + h_z).sigmoid_()
-        n = torch.addcmul(x_n, r, h_n).tanh_()
-        h = torch.lerp(n, h, z)  # n + z (h − n)
-        out.copy_(h)
-    return y
 
 
 class Conv(nn.Module):
@@ -235,6 +222,8 @@ class D2GRU(nn.Module):
         self.sources, self.sample_rate = config.sources, config.sample_rate
         self.segment, self.context = config.segment, config.context
         self.sums = not config.griffin_lim
+        if config.width >= WIDE:
+            self.batch = 16  # the GRUs read their weights for every step, and more chunks share them
         total = config.n_fft // 2 + 1
         self.bins = config.bins or total
         self.stft = STFT(config.n_fft, config.hop)

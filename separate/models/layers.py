@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-__all__ = ["Bands", "check_frames", "check_names", "fold_weight_norm", "songs_of", "weight_norm_"]
+__all__ = ["Bands", "check_frames", "check_names", "fold_weight_norm", "normed", "songs_of", "weight_norm_"]
 
 _G, _V = "parametrizations.weight.original0", "parametrizations.weight.original1"
 
@@ -45,6 +46,21 @@ def songs_of(nets: Iterable[nn.Module], mixture: Tensor) -> Iterator[Tensor]:
     for song in zip(*by_source, strict=True):
         m = torch.stack(song)
         yield m.mean(1, keepdim=True) if mixture.shape[1] == 1 else m
+
+
+def normed(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """Convolve and normalise in one go, for inference: (batch, inputs, bin, frame) -> (batch, outputs, bin, frame).
+
+    γ (w * x + b − μ) / √(σ² + ε) + β is a convolution too.
+    """
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    bias = norm.bias - norm.running_mean * scale
+    if conv.bias is not None:
+        bias = bias + conv.bias * scale
+    weight = conv.weight * scale[:, None, None, None]
+    return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
 
 
 def weight_norm_(model: nn.Module) -> None:

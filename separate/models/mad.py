@@ -20,10 +20,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from separate.dsp.griffinlim import griffin_lim
+from separate.dsp.parallel import side_by_side
 from separate.dsp.stft import STFT
+from separate.models import recurrent
 from separate.models.layers import Bands, check_frames
 
 __all__ = ["PRESETS", "HammingSTFT", "MaD", "MaDConfig"]
+
+SEQUENCES = 16  # that a thread hears at once, at least: with fewer, it waits for the weights
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,8 @@ def recur(gru: nn.GRU, x: Tensor, fed_back: bool = False) -> Tensor:
     If its input is fed back, then sₜ = GRU(xₜ, sₜ₋₁) + xₜ is the output and the next step's state; else, GRU(xₜ, sₜ₋₁).
     Under `torch.autocast` products are computed in lower precision, but not the state.
     """
+    if x.is_cpu and not torch.is_grad_enabled():
+        return recurrent.recur(gru, x, fed_back)
     weight_x, weight_h, bias_x, bias_h = gru.all_weights[0]
     gates = F.linear(x, weight_x, bias_x)  # (frame, sequence, 3 · hidden): the input's part of all gates at all times
     low = gates.dtype
@@ -189,9 +195,20 @@ class MaD(nn.Module):
         """Estimate the voice's magnitudes: (batch, channel, bin, frame) -> (batch, channel, bin, frame)."""
         m = mixture.flatten(0, 1)  # (batch · channel, bin, frame)
         m = self.bands.compress(m) if self.bands else m
-        mask, gain = self.masks(self.split(m))
+        mask, gain = self.apart(self.split(m))
         share = self.join((mask * gain).to(m.dtype), m)  # (batch · channel, bin or band, frame)
         return (self.bands.expand(share) if self.bands else share).view_as(mixture) * mixture
+
+    def apart(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Run the layers, for inference on a processor with some sequences in each thread: none hears another.
+
+        (frame, sequence, bin or band) -> twice (frame without margins, sequence, bin or band).
+        """
+        if not x.is_cpu or torch.is_grad_enabled():
+            return self.masks(x)
+        count = min(torch.get_num_threads(), -(-x.shape[1] // SEQUENCES))
+        masks, gains = zip(*side_by_side(self.masks, x.chunk(count, 1)), strict=True)
+        return torch.cat(masks, 1), torch.cat(gains, 1)
 
     def split(self, m: Tensor) -> Tensor:
         """Cut spectrograms into overlapping sequences, with silence around them so that no frame is lost.

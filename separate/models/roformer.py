@@ -17,6 +17,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -73,8 +74,9 @@ class RoFormerConfig:
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is a share of at least 0 and below 1, got {self.dropout}")
         bins = self.n_fft // 2 + 1
-        table = self.table()
-        if not all(table) or {bin_ for band in table for bin_ in band} != set(range(bins)):
+        table = self.table() if self.mel <= bins else [range(0)]
+        ends = [0, *(band.stop for band in table)]
+        if not all(table) or ends[-1] != bins or any(b.start > end for end, b in zip(ends, table, strict=False)):
             named = f"mel = {self.mel} bands" if self.mel else f"bands = {self.bands!r}"
             raise ValueError(f"{named} must have a bin each, and together the {bins} of n_fft = {self.n_fft}")
 
@@ -82,7 +84,7 @@ class RoFormerConfig:
         """List the bins of each band."""
         if self.mel:
             return mel_bands(self.mel, self.n_fft, self.sample_rate)
-        return [range(sum(self.bands[:i]), sum(self.bands[: i + 1])) for i in range(len(self.bands))]
+        return [range(*ends) for ends in pairwise(accumulate(self.bands, initial=0))]
 
 
 _LEAST = dict.fromkeys(("width", "depth", "heads", "head_width", "mask_expansion"), 1)

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from separate.models.layers import normed
 from separate.models.subband import Subband, SubbandConfig
 
 __all__ = ["PRESETS", "UNet", "UNetConfig", "UNetModel"]
@@ -53,7 +54,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 class Convs(nn.Sequential):
-    """Two convolutions that keep the size, each with normalisation and ReLU."""
+    """Two convolutions that keep the size, each with normalisation and ReLU.
+
+    For inference the normalisation is part of the convolution.
+    """
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(
@@ -64,6 +68,15 @@ class Convs(nn.Sequential):
             nn.BatchNorm2d(outputs),
             nn.ReLU(inplace=True),
         )
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(batch, inputs, bin, frame) -> (batch, outputs, bin, frame)."""
+        if self.training or torch.is_grad_enabled():
+            out: Tensor = super().forward(input)
+            return out
+        for conv, norm in ((self[0], self[1]), (self[3], self[4])):
+            input = normed(conv, norm, input).relu_()
+        return input
 
 
 class UNet(nn.Module):

@@ -24,16 +24,38 @@ def test_every_piece_is_worked_on_with_one_thread_an_operation() -> None:
     out = torch.zeros(20)
     seen = []
 
-    def work(piece: int) -> None:
-        seen.append((threading.current_thread().name, torch.get_num_threads(), torch.is_inference_mode_enabled()))
+    def work(piece: int) -> int:
+        seen.append((threading.current_thread().name, torch.get_num_threads(), torch.is_grad_enabled()))
         out[piece] += piece + 1
+        return piece
 
-    side_by_side(work, list(range(20)))
+    assert side_by_side(work, list(range(20))) == list(range(20))
     assert out.tolist() == list(range(1, 21))
     assert {count for _, count, _ in seen} == {1}
-    assert all(inference for _, _, inference in seen)
+    assert not any(gradients for _, _, gradients in seen)
     assert not any(name == threading.main_thread().name for name, _, _ in seen)
     assert torch.get_num_threads() == 3
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 3])
+@pytest.mark.parametrize("inference", [False, True])
+def test_the_modes_are_the_callers(inference: bool, pieces: int) -> None:
+    def work(piece: int) -> tuple[bool, torch.dtype]:
+        return torch.is_inference_mode_enabled(), (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
+
+    with torch.inference_mode(inference):
+        assert side_by_side(work, range(pieces)) == [(inference, torch.float32)] * pieces
+        with torch.autocast("cpu", torch.bfloat16):
+            assert side_by_side(work, range(pieces)) == [(inference, torch.bfloat16)] * pieces
+
+
+def test_few_pieces_share_all_threads() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(6)
+    counts = side_by_side(lambda piece: torch.get_num_threads(), [1, 2])
+    after = torch.get_num_threads()
+    torch.set_num_threads(before)
+    assert (counts, after) == ([3, 3], 6)
 
 
 @pytest.mark.usefixtures("three_threads")

@@ -43,7 +43,13 @@ def theirs(kind: str, seed: int = 0, **settings: Any) -> Any:
     return model.eval()
 
 
-def publish(model: Any, path: Path, half: bool = False, changes: Mapping[str, str] | None = None) -> Path:
+def publish(
+    model: Any,
+    path: Path,
+    half: bool = False,
+    changes: Mapping[str, str] | None = None,
+    state: Mapping[str, torch.Tensor] | None = None,
+) -> Path:
     """Write a model of the package as it is published: weights, and in the metadata what the class is made with."""
     args, kwargs = model._init_args_kwargs
     kind = type(model)
@@ -52,7 +58,7 @@ def publish(model: Any, path: Path, half: bool = False, changes: Mapping[str, st
         "args": json.dumps(args),
         "kwargs": json.dumps(kwargs, default=as_fraction),
     }
-    state = {name: value.half() if half else value for name, value in model.state_dict().items()}
+    state = {name: value.half() if half else value for name, value in (state or model.state_dict()).items()}
     save_file({name: value.contiguous() for name, value in state.items()}, path, metadata | dict(changes or {}))
     return path
 

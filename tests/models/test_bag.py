@@ -62,6 +62,13 @@ def test_a_bag_of_models_that_do_not_hear_around_does_not_either() -> None:
         assert model(noise(9000)).shape == (1, 2, 2, 9000)
 
 
+def test_chunks_overlap_as_the_most_careful_model_likes() -> None:
+    assert bag().overlap == 0.25
+    mixed = [{"architecture": "open-unmix", "config": {"hidden": 8, "layers": 1, "bins": 64}}, CONFIG["models"][0]]
+    assert bag(models=mixed).overlap == 0.25
+    assert bag(models=mixed[:1], segment=2.0).overlap == 0.1
+
+
 def test_a_checkpoint_holds_all_of_a_bag(tmp_path: Path) -> None:
     model, mix = bag(), noise(5000)
     save(tmp_path / "bag.safetensors", model, architecture="bag", licence="MIT", training={})

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from separate.models.layers import Bands, band_centres, fold_weight_norm, weight_norm_
+from separate.models.layers import Bands, band_centres, fold_weight_norm, normed, weight_norm_
 
 
 def convolutions(kind: str) -> tuple[nn.Module, Tensor]:
@@ -123,3 +123,16 @@ def test_bands_have_gradients() -> None:
     bands = Bands(total=20, bins=15, bands=6)
     y = torch.rand(2, 6, 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(bands.double().expand, y)
+
+
+@pytest.mark.parametrize("settings_", [{}, {"bias": False}, {"padding": 2, "dilation": 2}, {"groups": 2, "stride": 2}])
+def test_a_normed_convolution_is_a_convolution_and_its_norm(settings_: dict[str, int]) -> None:
+    torch.manual_seed(0)
+    conv, norm = nn.Conv2d(4, 6, 3, **settings_), nn.BatchNorm2d(6)
+    for _ in range(3):
+        norm(2 + 3 * torch.randn(8, 6, 5, 5))  # statistics of its own
+    with torch.no_grad():
+        norm.weight.uniform_(0.5, 2)
+        norm.bias.normal_()
+        x = torch.randn(2, 4, 9, 11)
+        torch.testing.assert_close(normed(conv, norm, x), norm.eval()(conv(x)), rtol=1e-5, atol=1e-5)

@@ -74,3 +74,15 @@ def test_settings_out_of_range_are_refused(config: dict[str, Any], says: str) ->
 
 def test_the_default_is_the_papers_unet_5_with_8_subbands() -> None:
     assert UNetConfig(**PRESETS["unet-5-k8"]) == UNetConfig()
+
+
+def test_for_inference_norms_are_part_of_the_convolutions_and_say_the_same() -> None:
+    torch.manual_seed(0)
+    net = UNet(4, (6, 8, 10), 0.1)
+    for _ in range(3):
+        net(1 + torch.randn(2, 4, 16, 8))  # statistics that are not those of the beginning
+    net.eval()
+    x = torch.randn(2, 4, 17, 9)
+    expected = net(x).detach()
+    with torch.inference_mode():
+        torch.testing.assert_close(net(x), expected, rtol=1e-5, atol=1e-5)
