@@ -17,7 +17,9 @@ from torch import Tensor
 
 from separate.audio.reader import AudioReader
 from separate.audio.resample import Resampler
-from separate.checkpoints.resolve import resolve
+from separate.checkpoints.cards import terms
+from separate.checkpoints.registry import FREE
+from separate.checkpoints.resolve import licence_of, resolve
 from separate.checkpoints.weights import load, read_header
 from separate.device import choose_device, choose_dtype
 from separate.errors import InputError, UnknownStem, UsageError
@@ -30,6 +32,7 @@ __all__ = ["ArraySong", "Separator", "Stems", "separate"]
 Array = NDArray[np.float32]
 Stems = dict[str, Array]  # each (channel, time)
 
+OVERLAP = 0.1  # of chunks, of a model that does not say
 GRID = 8192  # samples: where chunks start of a model that does not say: a multiple of the usual hop and of dilations
 BATCH = {"cpu": 4, "cuda": 8}  # chunks at once: enough to fill the matrix units, little enough to fit
 
@@ -64,7 +67,7 @@ class Separator:
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps".
         precision: "float32", "bfloat16", "float16", or "auto": whatever is fast on the device and not heard.
         segment: seconds of a chunk; the model knows what suits it.
-        overlap: share of a chunk that the next one computes too, 0 to 0.95.
+        overlap: share of a chunk that the next one computes too, 0 to 0.95; the model knows what suits it.
         shifts: compute everything so many times, in chunks that start at other places, and average.
         batch: chunks at once.
         wiener: iterations of the Wiener filter; 0 takes ratio masks instead. For models that have one.
@@ -84,7 +87,7 @@ class Separator:
         device: str = "auto",
         precision: str = "auto",
         segment: float | None = None,
-        overlap: float = 0.1,
+        overlap: float | None = None,
         shifts: int = 1,
         batch: int | None = None,
         wiener: int | None = None,
@@ -98,8 +101,9 @@ class Separator:
         if isinstance(model, str | os.PathLike):
             check_post(post)
             path = resolve(model)
-            if not_free(licence := read_header(path).licence):
-                say(f"{os.fspath(model)}: for research only, not for commercial use (licence: {licence})")
+            name = os.fspath(model)
+            if (licence := licence_of(name, read_header(path).licence)) not in FREE:
+                say(f"{name}: {terms(licence)} (licence: {licence})")
             model = load(path, **{name: value for name, value in post.items() if value is not None})
         elif wiener is not None or griffin_lim is not None:
             raise UsageError("wiener and griffin_lim are settings of a checkpoint; set them in the model object itself")
@@ -162,6 +166,8 @@ class Separator:
             with closing(stems_of_part if self.device.type == "cpu" else ahead(stems_of_part)) as blocks:
                 for block in blocks:
                     yield {name: block[i].numpy() for name, i in chosen.items()}
+            for warning in getattr(open_song, "warnings", ()):
+                self.say(f"{open_song.name}: {warning}")
 
     def chosen(self, stems: Sequence[str] | None) -> tuple[str, ...]:
         """Check the names of wanted stems; None stands for all, and "mixture" for the song itself beside them."""
@@ -216,8 +222,9 @@ class Separator:
             return torch.cat(pairs, 2) if len(pairs) > 1 else pairs[0]
 
 
-def choose_chunking(model: Any, segment: float | None, overlap: float, shifts: int, batch: int) -> Chunking:
+def choose_chunking(model: Any, segment: float | None, overlap: float | None, shifts: int, batch: int) -> Chunking:
     """Turn the options, in seconds, into a Chunking, in samples at the model's rate."""
+    overlap = getattr(model, "overlap", OVERLAP) if overlap is None else overlap
     if not 0 <= overlap <= 0.95:
         raise UsageError(f"overlap is a share from 0 to 0.95, not {overlap:g}")
     if shifts < 1 or batch < 1:
@@ -232,11 +239,6 @@ def choose_chunking(model: Any, segment: float | None, overlap: float, shifts: i
     samples -= samples % grid
     context = min(round(model.context * model.sample_rate), samples // 4)
     return Chunking(samples, -(-context // grid) * grid, overlap, shifts, batch, grid, getattr(model, "around", None))
-
-
-def not_free(licence: str) -> bool:
-    """Tell whether a licence, by its SPDX name, keeps people from using a model as they like."""
-    return licence.startswith("LicenseRef-research") or "-NC" in licence
 
 
 def check_post(post: dict[str, int | None]) -> None:

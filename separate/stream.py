@@ -28,7 +28,7 @@ from torch import Tensor
 
 from separate.errors import DeviceMemoryError
 
-__all__ = ["Chunking", "Fifo", "ahead", "stream"]
+__all__ = ["Chunking", "Fifo", "ahead", "out_of_memory", "stream"]
 
 T = TypeVar("T")
 Process = Callable[..., Tensor]
@@ -167,7 +167,7 @@ def out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     text = str(error)
-    return "out of memory" in text or "can't allocate memory" in text
+    return any(words in text for words in ("out of memory", "can't allocate memory", "could not create a primitive"))
 
 
 class Fifo:

@@ -9,6 +9,8 @@ libsndfile could read MP3 too, but the decoder in it writes warnings to standard
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import re
 from collections.abc import Iterator
 from fractions import Fraction
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.packet import Packet
 
-__all__ = ["DecodingError", "Ffmpeg", "Sndfile"]
+__all__ = ["DEMUXERS", "DecodingError", "Ffmpeg", "Sndfile"]
 
 
 class DecodingError(Exception):
@@ -43,13 +45,14 @@ class Sndfile:
     """A file as libsndfile reads it; raises soundfile's errors where it refuses, for another decoder to try."""
 
     tolerance = 0  # frames that may be missing before the song counts as cut short
+    rounding = 0  # ... before it is said
+    ends = True  # whether the file does not leave open where it ends
 
     def __init__(self, file: BinaryIO) -> None:
         file.seek(0)
         self._file = file
-        # The descriptor, not the object: libsndfile would call back into Python for every read, and an interrupt that
-        # arrives within such a call is lost.
-        self._sound = soundfile.SoundFile(file.fileno(), closefd=False)
+        self._calls = None if _has_descriptor(file) else _Calls(file)
+        self._sound = self._open()
         subtype: str = self._sound.subtype
         # A FLAC encoded into a pipe states no length, and then libsndfile cannot seek. The end of an Opus file it gets
         # wrong when a block ends shortly before.
@@ -71,7 +74,8 @@ class Sndfile:
         end = min(stop, self._sound.frames)
         position = min(start, self._sound.frames)
         try:
-            self._sound.seek(0 if self._seeks_nearby else position)
+            with self._heard():
+                self._sound.seek(0 if self._seeks_nearby else position)
             if self._seeks_nearby:
                 for at in range(0, position, _STEP):
                     self._read(min(_STEP, position - at))
@@ -85,29 +89,74 @@ class Sndfile:
             raise DecodingError("decoding fails", self._last_good(position)) from error
 
     def _read(self, count: int) -> NDArray[np.float32]:
-        block: NDArray[np.float32] = self._sound.read(count, dtype="float32", always_2d=True).T
+        with self._heard():
+            block: NDArray[np.float32] = self._sound.read(count, dtype="float32", always_2d=True).T
         return block[self._order] if self._order.size else block  # channel, time
 
     def _last_good(self, position: int) -> int:
         """Go on from `position` in small steps until decoding fails again; a decoder that failed cannot seek."""
         self._file.seek(0)
-        with (
-            contextlib.suppress(soundfile.SoundFileError),
-            soundfile.SoundFile(self._file.fileno(), closefd=False) as fresh,
-        ):
+        with contextlib.suppress(soundfile.SoundFileError), self._heard(), self._open() as fresh:
             fresh.seek(position)
             while count := len(fresh.read(1024)):
                 position += count
         return position
+
+    def _open(self) -> Any:
+        if self._calls is None:
+            return soundfile.SoundFile(self._file.fileno(), closefd=False)
+        with self._heard():
+            return soundfile.SoundFile(self._calls)
+
+    @contextlib.contextmanager
+    def _heard(self) -> Iterator[None]:
+        """Raise what went wrong below libsndfile, before what libsndfile made of it."""
+        try:
+            yield
+        finally:
+            if self._calls is not None and self._calls.error is not None:
+                raise self._calls.error
 
     def close(self) -> None:
         """Let go of libsndfile's handle, not of the file."""
         self._sound.close()
 
 
+def _has_descriptor(file: BinaryIO) -> bool:
+    """Tell whether libsndfile can read a file itself; else it calls Python, and loses errors and Ctrl-C on the way."""
+    try:
+        file.fileno()
+    except io.UnsupportedOperation:
+        return False
+    return True
+
+
+class _Calls:
+    """A file for libsndfile to call: keeps the first error, and is at its end from then on."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.error: BaseException | None = None
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            return 0 if self.error else int(self._file.readinto(buffer))
+        except BaseException as error:
+            self.error = error
+            return 0
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        with contextlib.suppress(OSError):  # before the beginning, in damaged files
+            self._file.seek(offset, whence)
+        return self.tell()
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+
 # What FFmpeg may take a file for: sound, and films with sound. Without the list, a text file could be a playlist that
 # makes it open other files.
-_DEMUXERS = (
+DEMUXERS = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dsf,dts,eac3,flac,flv,mov,matroska,mp3,mpc,mpc8,mpeg,mpegts,ogg,oma,rm,tak,"
     "truehd,tta,voc,w64,wav,wv"
 )
@@ -120,8 +169,31 @@ _STEP = 65536
 _SHORT_NAMES = {"mov,mp4,m4a,3gp,3g2,mj2": "m4a", "matroska,webm": "mkv", "mpegts": "ts", "asf": "wma"}
 
 
+class _Seeks:
+    """A file for FFmpeg, which looks for a damaged one's parts at places where no file has any.
+
+    PyAV would print what the system says to that.
+    """
+
+    name = "song"  # FFmpeg would take a suffix for a hint
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.read, self.tell = file.read, file.tell
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        try:
+            return self._file.seek(offset, whence)
+        except (OSError, ValueError) as error:
+            if getattr(error, "errno", errno.EINVAL) != errno.EINVAL:
+                raise
+            return -errno.EINVAL
+
+
 class Ffmpeg:
     """A sound stream of a file as FFmpeg's libraries read it, from the beginning every time; counted from 0 on."""
+
+    ends = True
 
     def __init__(self, file: BinaryIO, song: str, stream: int = 0) -> None:
         try:
@@ -151,7 +223,11 @@ class Ffmpeg:
         import av
 
         self._file.seek(0)
-        return av.open(self._file, mode="r", options={"format_whitelist": _DEMUXERS})
+        file: Any = _Seeks(self._file)
+        container: InputContainer = av.open(
+            file, mode="r", options={"format_whitelist": DEMUXERS}, metadata_errors="replace"
+        )
+        return container
 
     def _describe(self, container: InputContainer) -> None:
         codec = container.streams.audio[self._stream].codec_context
@@ -165,14 +241,17 @@ class Ffmpeg:
         self.container = _SHORT_NAMES.get(container.format.name, container.format.name)
         if codec.name == "opus" and self.container == "ogg":
             self.container = "opus"
-        self.tolerance = self.rate // 2  # stated lengths are rounded, some to a frame and some to milliseconds
+        # Stated lengths are rounded, some to a frame and some to milliseconds; and a song is not thrown away for an end
+        # that is missing, but it is said.
+        self.tolerance = self.rate // 2
+        self.rounding = self.rate // (500 if lossless or self.container == "m4a" else 20)
 
     def _stated_frames(self, container: InputContainer) -> int | None:
         stream = container.streams.audio[self._stream]
         stated = round(stream.duration * stream.time_base * self.rate) if stream.duration and stream.time_base else None
         if self.container == "mp3":
             counted = mp3_frames(self._file)  # FFmpeg disagrees where files were joined, and then it guesses
-            self.tolerance = 3 * 1152
+            self.tolerance, self.rounding = 3 * 1152, 1152
             return counted if counted and stated and abs(counted - stated) <= self.tolerance else None
         if self.container == "mkv":  # states the length of the longest stream
             if len(container.streams) > 1 or not container.duration:

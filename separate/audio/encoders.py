@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from separate.audio.fileset import output_error, shown
 from separate.audio.formats import OGG_ORDER, OutputFormat
 from separate.audio.stem_mp4 import StemMp4File
+from separate.audio.url import Location
 from separate.audio.wav import WavFile, quantise
 from separate.errors import OutputError
 
@@ -43,7 +44,7 @@ class EncodedFile:
         OutputError: it cannot be written; the message says so of `final`, the name that it will have.
     """
 
-    def __init__(self, path: Path, final: Path, format: OutputFormat, *, rate: int, channels: int) -> None:
+    def __init__(self, path: Path, final: Location, format: OutputFormat, *, rate: int, channels: int) -> None:
         try:
             self._sink = _Sink(path)
         except OSError as error:

@@ -7,12 +7,14 @@ import errno
 import os
 import re
 import secrets
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from separate.audio.url import Location, Url, redacted
 from separate.errors import OutputError, OutputExists, UsageError
 
-__all__ = ["FileSet", "output_error", "shown"]
+__all__ = ["FileSet", "check_names", "exists_already", "output_error", "shown"]
 
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # control, line ends, undecodable bytes
 _ROOM = "make room, or choose another folder with --out"
@@ -32,14 +34,29 @@ _ADVICE = {
 _NO_LINKS = {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.EINVAL}
 
 
-def shown(path: Path | str) -> str:
-    """Return a path as the user gave it, on one line whatever its name."""
-    return _UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], str(path))
+def shown(path: Location | str) -> str:
+    """Return a path as the user gave it, on one line whatever its name; of a URL without passwords and signatures."""
+    return _UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], redacted(str(path)))
 
 
-def output_error(path: Path, error: OSError) -> OutputError:
+def exists_already(path: Location) -> OutputExists:
+    """Say that a file may not be overwritten."""
+    return OutputExists(f"{shown(path)}: is there already; --force overwrites it, --skip-existing leaves it")
+
+
+def check_names(paths: Mapping[str, Location]) -> None:
+    """Raise UsageError if two files would be one."""
+    first: dict[Location, str] = {}
+    for name, path in paths.items():
+        if (other := first.setdefault(path, name)) != name:
+            raise UsageError(f"{shown(path)}: would be both {other} and {name}; --name needs {{stem}}")
+
+
+def output_error(path: Location, error: OSError) -> OutputError:
     """Translate what the system says about a file that cannot be written."""
     advice = _ADVICE.get(error.errno or 0, "choose another folder with --out")
+    if isinstance(path, Url):
+        advice = f"until it is sent it is in {tempfile.gettempdir()}: make room there, or set TMPDIR"
     return OutputError(f"{shown(path)}: cannot be written: {error.strerror or error}; {advice}")
 
 
@@ -56,15 +73,15 @@ class FileSet:
         UsageError: two files would be one.
     """
 
+    elsewhere = "choose another --out"
+
     def __init__(self, paths: Mapping[str, Path], *, force: bool = False) -> None:
         self.temporary = {name: path.with_name(f".{secrets.token_hex(6)}.part") for name, path in paths.items()}
         self._paths = dict(paths)
         self._force = force
         self._made: list[Path] = []
-        first: dict[Path, str] = {}
-        for name, path in self._paths.items():
-            if (other := first.setdefault(path, name)) != name:
-                raise UsageError(f"{shown(path)}: would be both {other} and {name}; --name needs {{stem}}")
+        check_names(paths)
+        for path in self._paths.values():
             self._check_free(path)
         try:
             for path in self._paths.values():
@@ -81,7 +98,7 @@ class FileSet:
         except OSError as error:
             raise output_error(path, error) from error
         if not self._force:
-            raise OutputExists(f"{shown(path)}: is there already; --force overwrites it, --skip-existing leaves it")
+            raise exists_already(path)
 
     def _make_folder(self, folder: Path) -> None:
         try:
@@ -94,25 +111,40 @@ class FileSet:
             raise output_error(folder, error) from error
 
     def commit(self) -> None:
-        """Give every file its name. If one cannot have it, none has, and OutputError or OutputExists is raised."""
+        """Give every file its name. If one cannot have it, none has, and OutputError or OutputExists is raised.
+
+        All bytes are on the disk before that: not even a power cut leaves half a file under its name.
+        """
         placed: list[Path] = []
         replaced: list[Path] = []
         try:
+            for name, path in self._paths.items():
+                self._sync(self.temporary[name], path)
             for name, path in self._paths.items():
                 there = os.path.lexists(path)
                 self._place(self.temporary[name], path)
                 (replaced if there else placed).append(path)
         except BaseException as error:
-            for path in placed:
-                with contextlib.suppress(OSError):
-                    path.unlink()
-            self.remove()
+            for name, path in self._paths.items():
+                if path in placed or _one_file(self.temporary[name], path):
+                    with contextlib.suppress(OSError):
+                        path.unlink()
             if replaced and isinstance(error, OutputError):
                 names = ", ".join(map(shown, replaced))
                 raise OutputError(f"{error} (replaced before that, as --force asks: {names})") from error
             raise
+        finally:
+            self.remove()
+
+    def _sync(self, temporary: Path, path: Path) -> None:
+        try:
+            with open(temporary, "r+b", buffering=0) as file:
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise output_error(path, error) from error
 
     def _place(self, temporary: Path, path: Path) -> None:
+        """Give a file its name. Where files can have two, it keeps the temporary one until `remove`."""
         try:
             if self._force:
                 temporary.replace(path)
@@ -124,8 +156,6 @@ class FileSet:
                     raise
                 self._check_free(path)
                 temporary.rename(path)
-            else:
-                temporary.unlink()
         except FileExistsError:
             self._check_free(path)
             raise
@@ -140,3 +170,11 @@ class FileSet:
         for folder in reversed(self._made):
             with contextlib.suppress(OSError):
                 folder.rmdir()
+
+
+def _one_file(one: Path, other: Path) -> bool:
+    """Tell whether two names are those of one file."""
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False

@@ -9,7 +9,7 @@ import os
 import struct
 from typing import BinaryIO, NamedTuple
 
-__all__ = ["DataChunk", "data_chunk", "last_ogg_page", "mp3_frames"]
+__all__ = ["DataChunk", "LastPage", "data_chunk", "last_ogg_page", "mp3_frames"]
 
 
 class DataChunk(NamedTuple):
@@ -40,6 +40,8 @@ _LAYOUTS = {
     b"caff": _Layout(4, ">q", 8, b"data", align=1),
     b"riff": _Layout(16, "<Q", 40, b"data", align=8, size_counts_header=True),  # Wave64
 }
+_ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+_ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 
 
 def data_chunk(file: BinaryIO) -> DataChunk | None:
@@ -50,18 +52,35 @@ def data_chunk(file: BinaryIO) -> DataChunk | None:
     if head[:4] == b".snd":
         offset, size = struct.unpack(">II", head[4:])
         return DataChunk(None if size == 0xFFFFFFFF else size, max(0, end - offset))
+    if head == _ASF[:12]:
+        return _asf(file, end)
     layout = _LAYOUTS.get(head[:4])
     return layout and _walk(file, layout, end)
+
+
+def _asf(file: BinaryIO, end: int) -> DataChunk | None:
+    """Read how long a WMA file says that it is, all of it; who writes into a pipe cannot know."""
+    at = 30
+    for _ in range(1000):
+        file.seek(at)
+        head = file.read(108).ljust(108, b"\0")
+        if head[:16] == _ASF_PROPERTIES:
+            size, flags = struct.unpack("<40xQ40xI", head[:92])
+            return DataChunk(None if flags & 1 else size, end)
+        at += max(24, int.from_bytes(head[16:24], "little"))
+        if at >= end:
+            break
+    return None
 
 
 def _walk(file: BinaryIO, layout: _Layout, end: int) -> DataChunk | None:
     header = layout.name_bytes + struct.calcsize(layout.size)
     at, long_size = layout.first, 0
     for _ in range(1000):  # real files have about ten chunks; a file of zeros would have millions
+        if at + header > end:
+            break
         file.seek(at)
         head = file.read(header)
-        if len(head) < header:
-            break
         name, (size,) = head[:4], struct.unpack(layout.size, head[layout.name_bytes :])
         size -= header if layout.size_counts_header else 0
         if name == b"ds64":  # RF64 keeps the sizes that do not fit 32 bits here: the whole file's, then the data's
@@ -89,11 +108,16 @@ def _is_streamed(file: BinaryIO, layout: _Layout, size: int, end: int, found: in
     return size > found and (0x7FFFF000 <= size <= 0x80000000 or size >= 0xFFFFF000)
 
 
-def last_ogg_page(file: BinaryIO) -> tuple[bool, bool]:
-    """Tell whether an Ogg file's last page is whole, and whether it is of the stream that the file begins with.
+class LastPage(NamedTuple):
+    """What the end of an Ogg file says."""
 
-    The second is False for files joined end to end (recordings of web radio) and for video.
-    """
+    whole: bool = True
+    single: bool = True  # it is of the stream that the file begins with; not so in joined files and in video
+    ends: bool = True  # it is marked as the last one; not so where a recording was stopped, or the file cut
+
+
+def last_ogg_page(file: BinaryIO) -> LastPage:
+    """Look at the last page of an Ogg file."""
     file.seek(0)
     first = file.read(18)
     end = file.seek(0, os.SEEK_END)
@@ -101,12 +125,12 @@ def last_ogg_page(file: BinaryIO) -> tuple[bool, bool]:
     tail = file.read(65307)
     at = tail.rfind(b"OggS")
     if at < 0:
-        return True, True  # something else follows the sound: not a cut
+        return LastPage()  # something else follows the sound: not a cut
     page = tail[at:]
     if len(page) < 27 or len(page) < 27 + page[26]:
-        return False, True
+        return LastPage(whole=False)
     body = sum(page[27 : 27 + page[26]])
-    return len(page) >= 27 + page[26] + body, page[14:18] == first[14:18]
+    return LastPage(len(page) >= 27 + page[26] + body, page[14:18] == first[14:18], bool(page[5] & 4))
 
 
 def mp3_frames(file: BinaryIO) -> int | None:

@@ -14,7 +14,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, Self, cast
 
 import numpy as np
 import soundfile
@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 
 from separate.audio.decoders import DecodingError, Ffmpeg, Sndfile
 from separate.audio.fileset import shown
-from separate.audio.headers import data_chunk, last_ogg_page
+from separate.audio.headers import LastPage, data_chunk, last_ogg_page
+from separate.audio.remote import open_song
+from separate.audio.url import is_url, plain
 from separate.errors import InputError
 
 __all__ = ["AUDIO_SUFFIXES", "AudioReader"]
@@ -54,12 +56,13 @@ _LOWEST_RATE, _HIGHEST_RATE = 8_000, 192_000
 class AudioReader:
     """A song, open for reading; a context manager.
 
-    `source` is a path, `-` for standard input, or a binary stream; streams are copied to an anonymous temporary file
-    first, because most formats are read from both ends. `name` is what messages call the song. `stream` is the sound
-    stream to read of a container that has several, counted from 0 on.
+    `source` is a path, a URL, `-` for standard input, or a binary stream; streams are copied to an anonymous temporary
+    file first, because most formats are read from both ends. `name` is what messages call the song. `stream` is the
+    sound stream to read of a container that has several, counted from 0 on.
 
     `frames` is exact for what libsndfile reads, what the file states for the rest (where M4A may be a few samples off),
-    and None where nothing but decoding can tell. `bits` is the source's bit depth, 16 for lossy formats.
+    and None where nothing but decoding can tell. `bits` is the source's bit depth, 16 for lossy formats. `warnings` are
+    lines about an end that may be missing, without the song's name; complete when it has been read.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class AudioReader:
         self.bits = self._decoder.bits
         self.is_float = self._decoder.is_float
         self.container = self._decoder.container
+        self.warnings = [] if self._decoder.ends else ["nothing marks its end; it may be cut short"]
         if not _LOWEST_RATE <= self.rate <= _HIGHEST_RATE:
             self.close()
             raise InputError(f"{self._song}: its rate of {self.rate} Hz is outside of 8 to 192 kHz; resample it first")
@@ -109,8 +113,12 @@ class AudioReader:
             raise InputError(
                 f"{self._song}: reading fails at {self._clock(position)}: {error.strerror or error}"
             ) from error
-        if position < min(end, self.frames or 0) - self._decoder.tolerance:
+        missing = min(end, self.frames or 0) - position
+        if missing > self._decoder.tolerance:
             raise self._cut_short(position, "the sound stops")
+        if missing > self._decoder.rounding:
+            stops = f"its sound stops {missing / self.rate:.3f} s before its stated length; it may be cut short"
+            self.warnings = [stops]
 
     def _guarded(self, blocks: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
         """Decode under the lock, so that nobody closes the file meanwhile; a closed file has no more blocks."""
@@ -160,7 +168,9 @@ def _open(source: str | os.PathLike[str] | BinaryIO, song: str) -> BinaryIO:
             return _spooled(source)
         if os.fspath(source) == "-":
             return _spooled(sys.stdin.buffer)
-        file = open(source, "rb", buffering=0)  # noqa: SIM115 - AudioReader.close closes it
+        if is_url(os.fspath(source)):
+            return _at_url(os.fspath(source))
+        file = open(plain(os.fspath(source)), "rb", buffering=0)  # noqa: SIM115 - AudioReader.close closes it
         if file.seekable():
             file.name = "song"  # FFmpeg would take the suffix for a hint
             return file
@@ -176,9 +186,19 @@ def _open(source: str | os.PathLike[str] | BinaryIO, song: str) -> BinaryIO:
         raise InputError(f"{song}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
+def _at_url(song: str) -> BinaryIO:
+    file: Any = open_song(song)
+    file.name = "song"
+    return cast(BinaryIO, file)
+
+
 def _spooled(stream: BinaryIO) -> BinaryIO:
     file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - AudioReader.close closes it
-    shutil.copyfileobj(stream, file, 1 << 20)
+    try:
+        shutil.copyfileobj(stream, file, 1 << 20)
+    except BaseException:
+        file.close()
+        raise
     file.name = "song"
     return file
 
@@ -192,7 +212,7 @@ def _decoder(file: BinaryIO, song: str) -> Sndfile | Ffmpeg:
         file.seek(0)
         magic = file.read(4)
         chunk = data_chunk(file)
-        whole, single = last_ogg_page(file) if magic == b"OggS" else (True, True)
+        last = last_ogg_page(file) if magic == b"OggS" else LastPage()
     except OSError as error:
         raise InputError(f"{song}: cannot be read: {error.strerror or error}") from error
     if not magic:
@@ -202,13 +222,15 @@ def _decoder(file: BinaryIO, song: str) -> Sndfile | Ffmpeg:
             f"{song}: its header promises {chunk.promised:,} bytes of sound, the file has {chunk.found:,}; "
             "it is cut short: get it again"
         )
-    if not whole:
+    if not last.whole:
         raise InputError(f"{song}: ends in the middle of an Ogg page; it is cut short: get it again")
     # libsndfile reads one stream of a joined Ogg file, and nothing where a stream's header says 0.
-    if magic in _SNDFILE_MAGIC and single and not (chunk and chunk.promised is None and chunk.found):
+    decoder: Sndfile | Ffmpeg | None = None
+    if magic in _SNDFILE_MAGIC and last.single and not (chunk and chunk.promised is None and chunk.found):
         with contextlib.suppress(soundfile.SoundFileError):
-            return Sndfile(file)
-    decoder = Ffmpeg(file, song)
-    if not single:
+            decoder = Sndfile(file)
+    decoder = decoder or Ffmpeg(file, song)
+    if not last.single:
         decoder.frames = None  # the last song's length is not that of all
+    decoder.ends = last.ends
     return decoder

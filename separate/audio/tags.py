@@ -11,9 +11,9 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import av
 import mutagen
@@ -26,7 +26,11 @@ from mutagen.oggopus import OggOpus
 from mutagen.oggvorbis import OggVorbis
 from mutagen.wave import WAVE
 
-__all__ = ["FIELDS", "copy_tags"]
+from separate.audio.decoders import DEMUXERS
+from separate.audio.remote import open_song
+from separate.audio.url import is_url, path_in
+
+__all__ = ["FIELDS", "Tags", "copy_tags", "read_tags", "write_tags"]
 
 
 _FREE = "----:com.apple.iTunes:"
@@ -94,15 +98,32 @@ class Tags:
 
     values: dict[str, list[str]] = field(default_factory=dict)
     covers: list[Cover] = field(default_factory=list)
+    name: str = ""  # of the song's file, without its suffix
+    trouble: str = ""  # one line about what could not be read
 
 
 def copy_tags(
-    source: Path, target: Path, format: str, *, stem: str | None = None, in_title: bool = False
+    source: str | Path, target: Path, format: str, *, stem: str | None = None, in_title: bool = False
 ) -> str | None:
-    """Copy tags and cover art from a song to one of its stems, whose name need not say its format.
+    """Copy tags and cover art from a song to one of its stems: `read_tags`, then `write_tags`."""
+    return write_tags(read_tags(source), target, format, stem=stem, in_title=in_title)
+
+
+def read_tags(source: str | Path) -> Tags:
+    """Read what a song in any format says about itself, a file or at a URL."""
+    name = path_in(str(source)).stem
+    try:
+        tags = _read(source)
+    except Exception as error:  # a parser given arbitrary bytes: mutagen's own errors and all that Python has
+        return Tags(name=name, trouble=f"tags could not be read: {_first_line(error)}")
+    return replace(tags, name=name)
+
+
+def write_tags(tags: Tags, target: Path, format: str, *, stem: str | None = None, in_title: bool = False) -> str | None:
+    """Write a song's tags and cover art into one of its stems, whose name need not say its format.
 
     Args:
-        source: a song in any format.
+        tags: the song's.
         target: an audio file, complete and closed.
         format: the target's format, by its name in `formats.CONTAINERS`.
         stem: added as the subtitle, so that players can tell the stems of a song apart.
@@ -114,16 +135,15 @@ def copy_tags(
     Raises:
         OSError: the target could not be written and is perhaps damaged.
     """
-    try:
-        tags = _read(source)
-    except Exception as error:  # a parser given arbitrary bytes: mutagen's own errors and all that Python has
-        return f"tags could not be read: {_first_line(error)}"
+    if tags.trouble:
+        return tags.trouble
+    values = dict(tags.values)
     if stem is not None:
-        tags.values["SUBTITLE"] = [*tags.values.get("SUBTITLE", []), stem]
+        values["SUBTITLE"] = [*values.get("SUBTITLE", []), stem]
         if in_title:
-            tags.values["TITLE"] = [f"{title} ({stem})" for title in tags.values.get("TITLE", [source.stem])]
+            values["TITLE"] = [f"{title} ({stem})" for title in values.get("TITLE", [tags.name])]
     try:
-        return _write(tags, target, format)
+        return _write(replace(tags, values=values), target, format)
     except Exception as error:
         system = _system_error(error)
         if system is not None:
@@ -146,7 +166,14 @@ def _first_line(error: Exception) -> str:
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
-def _read(source: Path) -> Tags:
+def _read(source: str | Path) -> Tags:
+    if is_url(str(source)):
+        with open_song(str(source)) as song:
+            return _read_any(song)
+    return _read_any(source)
+
+
+def _read_any(source: str | Path | BinaryIO) -> Tags:
     try:
         file = mutagen.File(source)
     except mutagen.MutagenError:
@@ -213,10 +240,13 @@ def _read_mp4(tags: Any) -> Tags:
     return Tags(values, [Cover(bytes(data), _mime(bytes(data))) for data in tags.get("covr", [])])
 
 
-def _read_ffmpeg(source: Path) -> Tags:
+def _read_ffmpeg(source: str | Path | BinaryIO) -> Tags:
     """Read the tags of formats that mutagen does not know, as ffmpeg's libraries name them."""
+    if not isinstance(source, str | Path):
+        source.seek(0)
     try:
-        with av.open(str(source), metadata_errors="replace") as file:
+        opened: Any = str(source) if isinstance(source, str | Path) else source
+        with av.open(opened, options={"format_whitelist": DEMUXERS}, metadata_errors="replace") as file:
             metadata = {key.lower(): value for key, value in file.metadata.items()}
     except (av.FFmpegError, OSError):
         return Tags()

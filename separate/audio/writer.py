@@ -16,9 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separate.audio.encoders import EncodedFile
-from separate.audio.fileset import FileSet, output_error, shown
+from separate.audio.fileset import output_error, shown
 from separate.audio.formats import OutputFormat, check_channels
-from separate.audio.tags import copy_tags
+from separate.audio.tags import read_tags, write_tags
+from separate.audio.uploads import file_set
+from separate.audio.url import Location
 from separate.errors import OutputError, UsageError
 
 __all__ = ["Clip", "StemWriter"]
@@ -36,7 +38,7 @@ class StemWriter:
     again.
 
     Args:
-        paths: the name of each stem to its file.
+        paths: the name of each stem to its file, or URL.
         rate: samples a second, one that `formats.supported_rate` returned.
         channels: of every stem.
         format: what to write.
@@ -60,7 +62,7 @@ class StemWriter:
 
     def __init__(
         self,
-        paths: Mapping[str, Path],
+        paths: Mapping[str, Location],
         *,
         rate: int,
         channels: int,
@@ -68,7 +70,7 @@ class StemWriter:
         clip: Clip = "rescale",
         frames: int | None = None,
         force: bool = False,
-        tags_from: Path | None = None,
+        tags_from: str | Path | None = None,
         in_title: bool = False,
         gains: Callable[[], Mapping[str, float]] | None = None,
     ) -> None:
@@ -88,7 +90,8 @@ class StemWriter:
         self._strange = 0
         self._files: dict[str, EncodedFile] = {}
         self._spool: _Spool | None = None
-        self._set = FileSet(paths, force=force)
+        self._set = file_set(paths, force=force)
+        self._folder = next(iter(self._set.temporary.values())).parent
         self._threads = ThreadPoolExecutor(len(paths), thread_name_prefix="encoder")
         try:
             self._open()
@@ -107,10 +110,6 @@ class StemWriter:
     @property
     def _rescales(self) -> bool:
         return self._clip == "rescale" and self._format.bounded
-
-    @property
-    def _folder(self) -> Path:
-        return next(iter(self._paths.values())).parent
 
     def __enter__(self) -> Self:
         return self
@@ -170,11 +169,12 @@ class StemWriter:
             self._copy_tags(self._tags_from)
         self._set.commit()
 
-    def _copy_tags(self, song: Path) -> None:
+    def _copy_tags(self, song: str | Path) -> None:
+        tags = read_tags(song)
         for name, path in self._paths.items():
             try:
-                warning = copy_tags(
-                    song, self._set.temporary[name], self._format.name, stem=name, in_title=self._in_title
+                warning = write_tags(
+                    tags, self._set.temporary[name], self._format.name, stem=name, in_title=self._in_title
                 )
             except OSError as error:
                 raise output_error(path, error) from error
@@ -225,7 +225,7 @@ class StemWriter:
             return
         if needed > free:
             sizes = f"{needed / 1e9:.1f} GB while they are written, {free / 1e9:.1f} GB are free"
-            raise OutputError(f"{shown(self._folder)}: the stems need {sizes}; make room, or choose another --out")
+            raise OutputError(f"{shown(self._folder)}: the stems need {sizes}; make room, or {self._set.elsewhere}")
 
 
 class _Spool:

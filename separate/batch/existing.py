@@ -6,56 +6,72 @@ import contextlib
 import os
 import re
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 from separate.audio.fileset import shown
+from separate.audio.uploads import remove_leftovers
+from separate.audio.url import Location, name_below
 from separate.batch.job import Job
 from separate.batch.journal import Made, Record, Records
-from separate.batch.stamp import Stamp, matches
-from separate.errors import OutputExists
+from separate.batch.plan import leaves
+from separate.batch.stamp import Stamp, is_there, matches
+from separate.errors import OutputExists, SeparateError
 
-__all__ = ["Known", "clean", "sweep"]
+__all__ = ["Known", "clean", "drop_parts", "sweep"]
 
 LEFTOVER = re.compile(r"\.[0-9a-f]{12}\.part")  # as FileSet names what is not complete
+ASKED = 16  # songs about which is asked at once
 
 
 class Known:
     """What is known of an output folder when a batch begins.
 
     Args:
-        folder: the output folder.
+        folder: the output folder, or its URL.
         records: what its journal says.
         made: how stems are made this time.
         existing: what becomes of files that are there: "refuse", "force" or "skip".
         resume: skip songs that are done, and do others again over files that are known.
     """
 
-    def __init__(self, folder: Path, records: Records, made: Made, existing: str, resume: bool = False) -> None:
+    def __init__(self, folder: Location, records: Records, made: Made, existing: str, resume: bool = False) -> None:
         self.folder = folder
         self.records = records
         self.made = made
         self.existing = existing
         self.resume = resume
 
+    def settle_all(self, jobs: Iterable[Job]) -> list[Job]:
+        """Decide about many songs, some at once: disks and networks take their time."""
+        with ThreadPoolExecutor(ASKED, "separate-existing") as pool:
+            return list(pool.map(self.settle, jobs))
+
     def settle(self, job: Job) -> Job:
         """Decide about a song: to be done as it is, done in part, skipped, or refused."""
         if job.error or not job.outputs:
             return job
-        there = {stem: path for stem, path in job.outputs.items() if os.path.lexists(path)}
+        try:
+            return self._settled(job)
+        except SeparateError as error:  # a store does not say what is there
+            return replace(job, error=error)
+
+    def _settled(self, job: Job) -> Job:
+        there = {stem: path for stem, path in job.outputs.items() if is_there(path)}
         if self.resume:
             return self._resumed(job, there)
         if self.existing == "force" or not there:
             return replace(job, replace=bool(there))
         return self._refused(job, there) if self.existing == "refuse" else self._rest(job, there)
 
-    def _refused(self, job: Job, there: dict[str, Path], advice: str = "--skip-existing leaves it") -> Job:
+    def _refused(self, job: Job, there: dict[str, Location], advice: str = "--skip-existing leaves it") -> Job:
         path = next(iter(there.values()))
         more = ", --resume goes on with a batch" if self._ours(path) else ""
         said = f"{shown(path)}: is there already; --force overwrites it, {advice}{more}"
         return replace(job, error=OutputExists(said))
 
-    def _rest(self, job: Job, there: dict[str, Path]) -> Job:
+    def _rest(self, job: Job, there: dict[str, Location]) -> Job:
         """Leave the stems that are there, but for those that are known to be made otherwise; write the rest."""
         other = {stem: why for stem, path in there.items() if (why := self._otherwise(job, path))}
         wanted = {stem: path for stem, path in job.outputs.items() if stem not in there or stem in other}
@@ -63,14 +79,14 @@ class Known:
             return replace(job, skip=True)
         return replace(job, outputs=wanted, replace=bool(other), why=next(iter(other.values()), ""))
 
-    def _otherwise(self, job: Job, path: Path) -> str:
+    def _otherwise(self, job: Job, path: Location) -> str:
         """Say why a file of ours is not what this batch would write. Files of others, or edited, are none of ours."""
         if self._name(path) in self.records.begun:
             return "was interrupted"
         record = self.records.done.get(self._name(path))
         return self._other(job, record) if record and matches(path, record.output) else ""
 
-    def _resumed(self, job: Job, there: dict[str, Path]) -> Job:
+    def _resumed(self, job: Job, there: dict[str, Location]) -> Job:
         """Skip a song of which every file is what the journal says; do any other again, over files of ours only."""
         strange = {stem: path for stem, path in there.items() if not self._ours(path)}
         if strange and self.existing != "force":
@@ -80,11 +96,11 @@ class Known:
             return replace(job, skip=True)
         return replace(job, replace=bool(there), why=reasons[0])
 
-    def _ours(self, path: Path) -> bool:
+    def _ours(self, path: Location) -> bool:
         name = self._name(path)
         return name in self.records.done or name in self.records.begun
 
-    def _missing(self, job: Job, path: Path) -> str | None:
+    def _missing(self, job: Job, path: Location) -> str | None:
         """Say why a file is to be written, "" if it is simply new; None if it can be left as it is."""
         name = self._name(path)
         record = self.records.done.get(name)
@@ -94,7 +110,7 @@ class Known:
             return ""
         if why := self._other(job, record):
             return why
-        if not os.path.lexists(path):
+        if not is_there(path):
             return f"{path.name} is gone"
         return None if matches(path, record.output) else f"{path.name} was changed"
 
@@ -106,8 +122,8 @@ class Known:
             return "was made with other options"
         return "" if same_song(job.song, record.input) else "the song was changed"
 
-    def _name(self, path: Path) -> str:
-        return path.relative_to(self.folder).as_posix()
+    def _name(self, path: Location) -> str:
+        return name_below(path, self.folder)
 
 
 def same_song(song: str, known: Stamp | None) -> bool:
@@ -115,17 +131,25 @@ def same_song(song: str, known: Stamp | None) -> bool:
     return song != "-" and known is not None and matches(song, known)
 
 
-def sweep(records: Records, folder: Path) -> None:
-    """Remove what a run that was killed had not completed, as far as the journal knows where that is."""
-    clean({folder, *((folder / name).parent for name in records.begun)})
+def sweep(records: Records, folder: Location) -> None:
+    """Remove what a run that was killed had not completed, as far as the journal knows where in the folder that is."""
+    clean({folder, *((folder / name).parent for name in records.begun if not leaves(name))})
 
 
-def clean(folders: Iterable[Path]) -> None:
+def clean(folders: Iterable[Location]) -> None:
     """Remove files that were not completed, and folders if nothing else is in them."""
     for folder in folders:
+        if not isinstance(folder, Path):
+            remove_leftovers()  # in a store nothing is to be seen before it is complete
+            return
         with contextlib.suppress(OSError):
-            for name in os.listdir(folder):
-                if LEFTOVER.fullmatch(name):
-                    (folder / name).unlink()
+            drop_parts(folder)
             for each in (folder, *folder.parents):  # up to the output folder, which has its journal
                 each.rmdir()
+
+
+def drop_parts(folder: Path) -> None:
+    """Remove files of a folder that were not completed."""
+    for name in os.listdir(folder):
+        if LEFTOVER.fullmatch(name):
+            (folder / name).unlink()

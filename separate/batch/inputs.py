@@ -6,10 +6,12 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
-from pathlib import Path, PurePath
+from pathlib import Path, PurePath, PurePosixPath
 
+from separate.audio import remote
 from separate.audio.fileset import shown
 from separate.audio.reader import AUDIO_SUFFIXES
+from separate.audio.url import Location, below, is_url, path_in, plain
 from separate.errors import InputError, UsageError
 
 __all__ = ["Found", "read_list", "songs"]
@@ -31,10 +33,13 @@ def read_list(name: str) -> list[str]:
     return ["./-" if line == b"-" else os.fsdecode(line) for line in lines if line.strip()]
 
 
-def songs(name: str, out: Path) -> Iterator[Found]:
+def songs(name: str, out: Location) -> Iterator[Found]:
     """Yield the songs of an input. Of folders and patterns these are the files that are named like sound."""
+    name = plain(name)
     if name == "-":
         yield "-", "stdin"
+    elif is_url(name):
+        yield from songs_at(name, out)
     elif os.path.isdir(name):
         yield from _some(name, "no audio files in this folder", search(name, out))
     elif not WILD.isdisjoint(name) and not os.path.lexists(name):
@@ -43,15 +48,39 @@ def songs(name: str, out: Path) -> Iterator[Found]:
         yield name, PurePath(name).stem
 
 
+def songs_at(url: str, out: Location) -> Iterator[Found]:
+    """Yield the songs at a URL. What is named like sound is a song: a million of them are not looked at one by one."""
+    try:
+        if is_pattern(url):
+            yield from _some(url, "no audio files are called so", match_at(url, out))
+        elif url.endswith("/") or (not is_sound(path_in(url).name) and is_folder(url)):
+            yield from _some(url, "no audio files in this folder", search_at(url, out))
+        else:
+            yield url, path_in(url).stem
+    except InputError as error:
+        yield url, error
+
+
+def is_folder(url: str) -> bool:
+    """Ask a store whether a URL means a folder."""
+    version = remote.look(url)
+    return version is not None and version.folder
+
+
+def is_pattern(url: str) -> bool:
+    """Tell whether a URL means several songs; on the web a question mark is no wildcard."""
+    return not (WILD - {"?"} if url.startswith("http") else WILD).isdisjoint(url)
+
+
 def _some(name: str, otherwise: str, found: Iterator[Found]) -> Iterator[Found]:
     first = next(found, (name, InputError(f"{name}: {otherwise}")))
     yield first
     yield from found
 
 
-def search(top: str, out: Path) -> Iterator[Found]:
+def search(top: str, out: Location) -> Iterator[Found]:
     """Yield the songs in a folder and all below it; links to folders come last. No folder is searched twice."""
-    seen = {os.path.realpath(out)}  # stems of an earlier run are no songs of this one
+    seen = {os.path.realpath(out)} if isinstance(out, Path) else set()  # stems of an earlier run are no songs of this
     waiting = [top]
     for start in waiting:
         for folder, folders, files in os.walk(start):
@@ -63,13 +92,26 @@ def search(top: str, out: Path) -> Iterator[Found]:
             names = [name for name in sorted(folders) if not name.startswith(".")]
             folders[:] = [name for name in names if not os.path.islink(os.path.join(folder, name))]
             waiting += [os.path.join(folder, name) for name in names if name not in folders]
-            for file in sorted(files):
-                if os.path.splitext(file)[1].lower() in AUDIO_SUFFIXES and not file.startswith("."):
-                    path = os.path.join(folder, file)
-                    yield path, os.path.splitext(os.path.relpath(path, top))[0]
+            for file in filter(is_sound, sorted(files)):
+                path = os.path.join(folder, file)
+                yield path, os.path.splitext(os.path.relpath(path, top))[0]
 
 
-def match(pattern: str, out: Path) -> Iterator[Found]:
+def search_at(top: str, out: Location) -> Iterator[Found]:
+    """Yield the songs in a folder at a URL and all below it, a folder at a time."""
+    for folder, folders, files in remote.walk(top):
+        at = below(top, folder) if folder else top
+        folders[:] = [name for name in folders if not name.startswith(".") and below(at, name) != str(out)]
+        for file in filter(is_sound, sorted(files)):
+            yield below(at, file), str(PurePosixPath(folder) / PurePosixPath(file).stem)
+
+
+def is_sound(file: str) -> bool:
+    """Tell whether a file is named like sound."""
+    return os.path.splitext(file)[1].lower() in AUDIO_SUFFIXES and not file.startswith(".")
+
+
+def match(pattern: str, out: Location) -> Iterator[Found]:
     """Yield the songs that a pattern means: * and ? within a name, ** for any folders. A folder means all in it."""
     parts = PurePath(pattern).parts
     fixed = next(i for i, part in enumerate(parts) if not WILD.isdisjoint(part))
@@ -78,6 +120,18 @@ def match(pattern: str, out: Path) -> Iterator[Found]:
         below = PurePath(os.path.relpath(song, top)).parts
         if any(_fits(below[:i], parts[fixed:]) for i in range(1, len(below) + 1)):
             yield (song if fixed else os.path.relpath(song)), track
+
+
+def match_at(pattern: str, out: Location) -> Iterator[Found]:
+    """Yield the songs that a pattern at a URL means."""
+    protocol, _, path = pattern.partition("://")
+    parts = path.split("/")
+    fixed = next(i for i, part in enumerate(parts) if is_pattern(part))
+    top = f"{protocol}://{'/'.join(parts[:fixed])}"
+    for song, track in search_at(top, out):
+        names = song.removeprefix(top).strip("/").split("/")
+        if any(_fits(names[:i], parts[fixed:]) for i in range(1, len(names) + 1)):
+            yield song, track
 
 
 def _fits(names: Sequence[str], pattern: Sequence[str]) -> bool:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import BinaryIO
 
 from separate.audio.fileset import shown
 from separate.audio.formats import OutputFormat, choose_format, supported_rate
 from separate.audio.reader import AudioReader
+from separate.audio.url import Location
 from separate.audio.writer import Clip
 from separate.batch.mixdown import Mixdown
 from separate.batch.stamp import Stamp
@@ -25,8 +25,8 @@ Progress = Callable[[int, int | None], None]  # is told of samples done, and in 
 class Job:
     """One song and where its stems go."""
 
-    song: str  # as the user named it; "-" is standard input
-    outputs: dict[str, Path]  # stem -> file
+    song: str  # as the user named it, perhaps a URL; "-" is standard input
+    outputs: dict[str, Location]  # stem -> file
     error: SeparateError | None = None  # why it cannot be done
     skip: bool = False  # it is done already
     replace: bool = False  # files that are there may be overwritten
@@ -95,7 +95,7 @@ class Result:
         return self.job.song
 
     @property
-    def outputs(self) -> dict[str, Path]:
+    def outputs(self) -> dict[str, Location]:
         """The files that are there now: stem -> file."""
         if self.status == "skipped":
             return self.job.outputs

@@ -7,7 +7,8 @@
 
 A line is on the disk before what it announces happens, and a song's files are on the disk before its "done" is. So
 after a kill or a power cut the journal never says more than is true. `made` is what decides the stems' bytes besides
-the song: the checkpoint's hash and the options. Files are named from the journal's folder on: it can be moved.
+the song: the checkpoint's hash and the options. Files are named from the output folder on: it can be moved. If that is
+at a URL, the journal stays on this machine, for what is in a store cannot be appended to.
 
 The open file is the lock as well: the system lets go of it when its process ends, however that happens.
 """
@@ -26,14 +27,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
+from urllib.parse import quote
 
 from separate import __version__
 from separate.audio.fileset import output_error, shown
+from separate.audio.url import Location, Url, name_below, redacted
 from separate.batch.job import Job, Result
 from separate.batch.stamp import Stamp, sync_folder
 from separate.errors import OutputError
 
-__all__ = ["NAME", "Journal", "Made", "Record", "Records", "read_records"]
+__all__ = ["NAME", "Journal", "Made", "Record", "Records", "journal_folder", "read_records"]
 
 NAME = ".separate.jsonl"
 VERSION = 1
@@ -64,7 +67,7 @@ class Records:
         if event["event"] == "batch":
             self.owner = f"process {event['pid']} on {event['host']}"
         elif event["event"] == "begin":
-            self.begun |= dict.fromkeys(event["outputs"].values(), event["song"])
+            self.begun |= dict.fromkeys(map(inside, event["outputs"].values()), event["song"])
         elif event["event"] == "failed":
             self._end(event["outputs"].values())
         elif event["event"] == "done":
@@ -72,13 +75,20 @@ class Records:
             found = {}
             for output in event["outputs"].values():
                 rest = {key: value for key, value in output.items() if key != "file"}
-                found[output["file"]] = Record(dict(event["made"]), source, Stamp(**rest))
+                found[inside(output["file"])] = Record(dict(event["made"]), source, Stamp(**rest))
             self._end(found)
             self.done |= found
 
     def _end(self, files: Iterable[str]) -> None:
         for file in files:
             self.begun.pop(file, None)
+
+
+def inside(name: str) -> str:
+    """Make sure that a name is one of a file in the journal's folder: what was begun there is cleaned up."""
+    if os.path.isabs(name) or ".." in name.split("/") or b"\0" in os.fsencode(name):
+        raise ValueError(f"{name!r} is no file of this folder")
+    return name
 
 
 def read_records(folder: Path) -> Records:
@@ -114,15 +124,32 @@ def _take(line: bytes, records: Records, path: Path) -> None:
     )
 
 
+def journal_folder(out: Location, chosen: Path | None = None) -> Path:
+    """Say where an output folder's journal is: in it, or, if that is at a URL, with others of this user by its name."""
+    if chosen is not None:
+        return chosen
+    if isinstance(out, Path):
+        return out
+    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    protocol, _, path = str(out).partition("://")
+    return state.joinpath("separate", *(quote(part, safe=" ") for part in (protocol, *path.split("/")) if part))
+
+
 class Journal:
     """A context manager: the journal of an output folder, locked and open for more.
+
+    Args:
+        folder: where it is.
+        made: how stems are made this time.
+        out: the output folder, if that is another one.
 
     Raises:
         OutputError: it cannot be written, is of another version, or another batch has it.
     """
 
-    def __init__(self, folder: Path, made: Made) -> None:
+    def __init__(self, folder: Path, made: Made, out: Location | None = None) -> None:
         self.folder = folder
+        self.out = folder if out is None else out
         self.made = made
         self._made_folders = [each for each in (folder, *folder.parents) if not each.exists()]
         self._path = folder / NAME
@@ -149,8 +176,9 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let go. A new journal in which nothing was done is removed, with the folders that were made for it."""
-        if self._new and not self.records.done:
+        """Let go. A new journal that tells of no file is removed, with the folders that were made for it."""
+        begun = any(isinstance(self.out, Url) or os.path.lexists(self.out / name) for name in self.records.begun)
+        if self._new and not begun and not self.records.done:
             with contextlib.suppress(OSError):
                 self._path.unlink()
                 for folder in self._made_folders:
@@ -159,23 +187,29 @@ class Journal:
 
     def begin(self, job: Job) -> None:
         """Write down that a song's files are going to be written."""
-        self._append("begin", song=job.song, outputs=self._names(job))
+        self._append("begin", song=redacted(job.song), outputs=self._names(job))
 
     def end(self, result: Result) -> None:
         """Write down what became of a song."""
+        song = redacted(result.song)
         about = {"seconds": round(result.seconds, 3), "audio_seconds": round(result.audio_seconds, 6)}
         if result.error:
-            self._append("failed", song=result.song, outputs=self._names(result.job), error=str(result.error), **about)
+            self._append("failed", song=song, outputs=self._names(result.job), error=str(result.error), **about)
             return
         outputs = {
             stem: {"file": self.name(path), **asdict(result.written[stem])} for stem, path in result.outputs.items()
         }
         source = asdict(result.input) if result.input else None
-        self._append("done", song=result.song, input=source, made=self.made, outputs=outputs, gain=result.gain, **about)
+        self._append("done", song=song, input=source, made=self.made, outputs=outputs, gain=result.gain, **about)
 
-    def name(self, path: Path) -> str:
-        """Name an output from the journal's folder on."""
-        return path.relative_to(self.folder).as_posix()
+    def forget(self, job: Job) -> None:
+        """Keep what is known of a song's files on the disk only: of millions, memory could not hold it."""
+        for file in self._names(job).values():
+            self._new &= self.records.done.pop(file, None) is None
+
+    def name(self, path: Location) -> str:
+        """Name an output from the output folder on."""
+        return name_below(path, self.out)
 
     def _names(self, job: Job) -> dict[str, str]:
         return {stem: self.name(path) for stem, path in job.outputs.items()}
@@ -205,7 +239,7 @@ class Journal:
             try:
                 if not lock(file):
                     raise OutputError(
-                        f"{shown(self.folder)}: {read_records(self.folder).owner} writes there just now: "
+                        f"{shown(self.out)}: {read_records(self.folder).owner} writes there just now: "
                         "wait until it is through, or choose another --out"
                     )
                 with contextlib.suppress(FileNotFoundError):  # its last owner may have removed it meanwhile

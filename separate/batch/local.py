@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import stat
 import sys
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
+from dataclasses import replace
 from math import log10
 from pathlib import Path
 from typing import BinaryIO
@@ -16,13 +16,15 @@ from typing import BinaryIO
 from separate.audio.fileset import output_error, shown
 from separate.audio.formats import Bits
 from separate.audio.reader import AudioReader
+from separate.audio.url import Location
 from separate.audio.wav import WavStream
 from separate.audio.writer import StemWriter
 from separate.batch.job import Job, Notice, Output, Progress, Result
 from separate.batch.mixdown import Mixer
-from separate.batch.stamp import Stamp, stamp, sync_folder
-from separate.errors import InputError, SeparateError
+from separate.batch.stamp import Stamp, peek, stamp, sync_folder
+from separate.errors import DeviceMemoryError, InputError, SeparateError
 from separate.separator import Separator, Stems
+from separate.stream import out_of_memory
 
 __all__ = ["attempt", "run"]
 
@@ -59,7 +61,7 @@ def attempt(job: Job, separator: Separator, output: Output, notice: Notice, prog
 def do(job: Job, separator: Separator, output: Output, notice: Notice, progress: Progress) -> Result:
     """Separate one song into its files."""
     source = (sys.stdin.buffer, "<stdin>") if job.song == "-" else (job.song, None)
-    before = status(job.song)
+    before = None if job.song == "-" else peek(job.song)
     with AudioReader(*source) as song:
         say_what_differs(song, output, notice)
         rate, frames, done = output.rate_of(song), output.frames_of(song), 0
@@ -82,35 +84,28 @@ def do(job: Job, separator: Separator, output: Output, notice: Notice, progress:
 
 
 def unexpected(song: str, error: Exception) -> SeparateError:
-    """Describe an error that nobody foresaw."""
+    """Describe an error that nobody foresaw, but for lack of memory."""
+    if out_of_memory(error):
+        return DeviceMemoryError(f"{shown(song)}: out of memory: free some, or try fewer --jobs or a shorter --segment")
     where = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{os.path.basename(where.filename)}, line {where.lineno}"
     return SeparateError(f"{shown(song)}: {type(error).__name__} in {place}: {error}; this is a mistake: report it")
 
 
-def status(song: str) -> os.stat_result | None:
-    """Look at a song's file; None if it is a stream, or nothing."""
-    try:
-        found = os.stat(song)
-    except (OSError, ValueError):  # the reader says why
-        return None
-    return found if song != "-" and stat.S_ISREG(found.st_mode) else None
-
-
-def unchanged(song: str, before: os.stat_result | None) -> Stamp | None:
-    """Return the version of a song that was read, if it was one and the same all the time."""
+def unchanged(song: str, before: Stamp | None) -> Stamp | None:
+    """Return the version of a song that was read, if it was one and the same all the time; None for a stream."""
     if before is None:
         return None
     try:
         version = stamp(song)
     except OSError as error:
         raise InputError(f"{shown(song)}: cannot be read any more: {error.strerror or error}") from error
-    if (version.size, version.mtime_ns) != (before.st_size, before.st_mtime_ns):
+    if replace(version, sha256="") != before:
         raise InputError(f"{shown(song)}: was changed while it was read; separate it again when it is complete")
     return version
 
 
-def stamps(outputs: dict[str, Path]) -> dict[str, Stamp]:
+def stamps(outputs: dict[str, Location]) -> dict[str, Stamp]:
     """Have a song's files on the disk, and say what they are."""
     written = {}
     for stem, path in outputs.items():
@@ -118,7 +113,7 @@ def stamps(outputs: dict[str, Path]) -> dict[str, Stamp]:
             written[stem] = stamp(path, sync=True)
         except OSError as error:
             raise output_error(path, error) from error
-    for folder in {path.parent for path in outputs.values()}:
+    for folder in {path.parent for path in outputs.values() if isinstance(path, Path)}:
         sync_folder(folder)
     return written
 
@@ -145,7 +140,7 @@ def open_writer(job: Job, song: AudioReader, output: Output, mixer: Mixer) -> St
         clip=output.clip,
         frames=output.frames_of(song),
         force=job.replace,
-        tags_from=None if job.song == "-" else Path(job.song),
+        tags_from=None if job.song == "-" else job.song,
         in_title=output.mixdown.in_title,
         gains=mixer.gains if mixer.settles and (output.clip != "none" or output.mixdown.level) else None,
     )

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import os
 import string
-from collections.abc import Iterable, Sequence
-from pathlib import Path, PurePath
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from pathlib import PurePath
 
+from separate.audio.url import Location, is_url, path_in
 from separate.batch.inputs import Found, songs
 from separate.batch.job import Job
 from separate.errors import InputError, OutputError, SeparateError, UsageError
 
-__all__ = ["FIELDS", "Planner", "check_template", "model_label", "plan"]
+__all__ = ["FIELDS", "Planner", "check_template", "leaves", "model_label", "plan"]
 
 FIELDS = ("model", "track", "stem", "ext", "suffix")
 
@@ -28,10 +29,15 @@ def check_template(template: str, stems: Sequence[str]) -> None:
     except (ValueError, KeyError, IndexError, AttributeError) as error:
         known = ", ".join(f"{{{field}}}" for field in FIELDS)
         raise UsageError(f"--name {template!r}: use only {known} as fields") from error
-    if PurePath(template).is_absolute() or ".." in PurePath(template).parts:
+    if leaves(template):
         raise UsageError(f"--name {template!r}: must stay below the output folder; choose the folder with --out")
     if "stem" not in found and len(stems) > 1:
         raise UsageError(f"--name {template!r}: needs {{stem}}, or {' and '.join(stems)} would be one file")
+
+
+def leaves(name: str) -> bool:
+    """Tell whether a file of that name would not be in the output folder."""
+    return PurePath(name).is_absolute() or ".." in PurePath(name).parts
 
 
 def model_label(model: str) -> str:
@@ -39,7 +45,9 @@ def model_label(model: str) -> str:
     return PurePath(model.partition("@")[0]).name.removesuffix(".safetensors")
 
 
-def plan(inputs: Sequence[str], out: Path, template: str, *, model: str, stems: Sequence[str], ext: str) -> list[Job]:
+def plan(
+    inputs: Sequence[str], out: Location, template: str, *, model: str, stems: Sequence[str], ext: str
+) -> list[Job]:
     """List a job for every song in `inputs`: files, folders (their tree is kept), patterns and "-"."""
     planner = Planner(out, template, model=model, stems=stems, ext=ext)
     return planner.jobs([found for name in inputs for found in songs(name, out)])
@@ -48,43 +56,51 @@ def plan(inputs: Sequence[str], out: Path, template: str, *, model: str, stems: 
 class Planner:
     """Makes jobs of songs, and remembers which files they write."""
 
-    def __init__(self, out: Path, template: str, *, model: str, stems: Sequence[str], ext: str) -> None:
+    def __init__(self, out: Location, template: str, *, model: str, stems: Sequence[str], ext: str) -> None:
         check_template(template, stems)
         self.out = out
         self.template = template
         self.stems = stems
         self.fields = {"model": model_label(model), "ext": ext}
-        self.taken: dict[str, str] = {}  # output -> the song that writes it
-        self.sources: dict[str, str] = {}  # a song's real path -> as the user named it
+        self.taken: MutableMapping[str, str] = {}  # output -> the song that writes it
+        self.sources: MutableMapping[str, str] = {}  # a song's real path -> as the user named it
 
     def jobs(self, found: Iterable[Found]) -> list[Job]:
         """List a job for every song; one that is named twice is done once."""
         once: dict[str, Found] = {}
         for song, track in found:
-            once.setdefault(os.path.abspath(song), (song, track))
-        self.sources |= {os.path.realpath(song): song for song, _ in once.values() if song != "-"}
+            once.setdefault(song if is_url(song) else os.path.abspath(song), (song, track))
+        self.sources.update({real(song): song for song, _ in once.values() if song != "-"})
         return [self.job(song, track) for song, track in once.values()]
 
     def job(self, song: str, track: str | InputError) -> Job:
         """Name the files of a song."""
         if isinstance(track, InputError):
             return Job(song, {}, track)
-        fields = self.fields | {"track": track, "suffix": PurePath(song).suffix[1:]}
-        outputs = {stem: self.out / self.template.format(stem=stem, **fields) for stem in self.stems}
-        folders = {folder: os.path.realpath(folder) for folder in {path.parent for path in outputs.values()}}
-        real = {os.path.join(folders[path.parent], path.name): path for path in outputs.values()}
-        error = self.clash(song, real)
-        self.taken |= dict.fromkeys(real, song)
+        fields = self.fields | {"track": track, "suffix": path_in(song).suffix[1:]}
+        names = {stem: self.template.format(stem=stem, **fields) for stem in self.stems}
+        if outside := next((name for name in names.values() if leaves(name)), None):
+            return Job(song, {}, OutputError(f"{song}: its output {outside} is outside of the output folder"))
+        outputs = {stem: self.out / name for stem, name in names.items()}
+        folders = {folder: real(folder) for folder in {path.parent for path in outputs.values()}}
+        places = {os.path.join(folders[path.parent], path.name): path for path in outputs.values()}
+        error = self.clash(song, places)
+        self.taken.update(dict.fromkeys(places, song))
         return Job(song, outputs, error)
 
-    def clash(self, song: str, outputs: dict[str, Path]) -> SeparateError | None:
+    def clash(self, song: str, outputs: Mapping[str, Location]) -> SeparateError | None:
         """Find the first output that another song of the batch writes too, or that is a song of the batch itself."""
-        for real, path in outputs.items():
-            if real in self.sources:
-                whose = "itself" if self.sources[real] == song else self.sources[real]
+        for place, path in outputs.items():
+            if place in self.sources:
+                whose = "itself" if self.sources[place] == song else self.sources[place]
                 return OutputError(f"{song}: its output {path} would overwrite {whose}; choose another --out or --name")
-            if (other := self.taken.get(real, song)) != song:
+            if (other := self.taken.get(place, song)) != song:
                 return OutputError(
                     f"{song}: its output {path} is that of {other} too; add {{suffix}} or more to --name"
                 )
         return None
+
+
+def real(place: str | Location) -> str:
+    """Name a file or folder so that it has one name only, as far as that can be known."""
+    return str(place) if is_url(str(place)) else os.path.realpath(str(place))

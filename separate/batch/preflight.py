@@ -13,9 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from separate.audio.encoders import EncodedFile
-from separate.audio.fileset import FileSet, shown
+from separate.audio.fileset import shown
 from separate.audio.formats import OutputFormat, check_channels
 from separate.audio.reader import AudioReader
+from separate.audio.remote import remove
+from separate.audio.uploads import file_set
+from separate.audio.url import Location, Url, is_url
 from separate.batch.job import Job, Output
 from separate.errors import OutputError, SeparateError
 
@@ -23,6 +26,7 @@ __all__ = ["Needs", "preflight"]
 
 READERS = 8  # songs whose headers are read at once: disks and networks take their time
 PCM = {16: 2, 24: 3, 32: 4, "float": 4}  # bytes a sample
+TRIAL = ".separate-trial"  # what is sent to a store to see whether it takes anything, and removed at once
 # Of 16 bits at 44.1 kHz, more or less.
 PACKED = {"flac": 0.6, "ogg": 0.4, "opus": 0.36, "mp3": 0.45, "m4a": 0.36, "stem.mp4": 0.36}
 
@@ -56,7 +60,7 @@ class Needs:
 def preflight(
     jobs: Sequence[Job],
     output: Output,
-    folder: Path,
+    folder: Location,
     *,
     at_once: int = 1,
     checked: Callable[[int], None] = lambda done: None,
@@ -90,7 +94,7 @@ def look(job: Job, output: Output) -> tuple[Job, Kind | None, int]:
     """Read a song's header: return its job, the kind of its files, and how many samples each will have."""
     try:
         # What is no plain file gives its bytes once only.
-        if not job.todo or not stat.S_ISREG(os.stat(job.song).st_mode):
+        if not job.todo or (not is_url(job.song) and not stat.S_ISREG(os.stat(job.song).st_mode)):
             return job, None, 0
     except (OSError, ValueError):
         pass  # the reader says why
@@ -104,15 +108,22 @@ def look(job: Job, output: Output) -> tuple[Job, Kind | None, int]:
         return replace(job, error=error), None, 0
 
 
-def try_writer(kind: Kind, job: Job, folder: Path) -> OutputError | None:
-    """Encode half a second into a temporary file in the output folder, or where that will be."""
+def try_writer(kind: Kind, job: Job, folder: Location) -> OutputError | None:
+    """Encode half a second into a temporary file in the output folder, or where that will be; send it to a store."""
     final = next(iter(job.outputs.values()))
-    files = FileSet({"test": existing(folder) / f"test.{kind.format.name}"}, force=True)
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, (kind.channels, kind.rate // 2)).astype(np.float32)
+    try:
+        where = folder / TRIAL if isinstance(folder, Url) else existing(folder) / f"test.{kind.format.name}"
+        files = file_set({"test": where}, force=True)
+    except OutputError as error:
+        return error
     try:
         file = EncodedFile(files.temporary["test"], final, kind.format, rate=kind.rate, channels=kind.channels)
         file.write(noise)
         file.close()
+        if isinstance(where, Url):
+            files.commit()
+            remove(where)
     except OutputError as error:
         return error
     finally:
@@ -125,7 +136,7 @@ def existing(folder: Path) -> Path:
     return next((each for each in (folder, *folder.absolute().parents) if each.is_dir()), folder)
 
 
-def add_up(found: Sequence[tuple[Job, Kind | None, int]], output: Output, folder: Path, at_once: int) -> Needs:
+def add_up(found: Sequence[tuple[Job, Kind | None, int]], output: Output, folder: Location, at_once: int) -> Needs:
     """Add up the room that the stems of all songs need."""
     todo = [(job, kind, frames) for job, kind, frames in found if job.todo]
     room, spools = 0.0, []
@@ -135,21 +146,30 @@ def add_up(found: Sequence[tuple[Job, Kind | None, int]], output: Output, folder
             room += samples * (
                 PCM[kind.format.bits or 16] if kind.format.name == "wav" else 2 * PACKED[kind.format.name]
             )
-            room -= sum(path.stat().st_size for path in job.outputs.values() if job.replace and path.is_file())
+            room -= sum(size_of(path) for path in job.outputs.values() if job.replace)
             kept = (output.clip == "rescale" and kind.format.bounded) or output.mixdown.rests
             spools.append(4 * samples if kept else 0)
-    try:
-        free = shutil.disk_usage(existing(folder)).free
-    except OSError:
-        free = None
     return Needs(
         songs=len(todo),
         seconds=sum(job.seconds or 0 for job, _, _ in todo),
         unknown=sum(job.seconds is None for job, _, _ in todo),
         room=max(0, round(room + sum(sorted(spools)[-at_once:]))),
-        free=free,
+        free=free_in(folder),
         exact=output.format == "wav",
     )
+
+
+def size_of(path: Location) -> int:
+    """Say how many bytes replacing a file would give back; nobody counts those of a store."""
+    return path.stat().st_size if isinstance(path, Path) and path.is_file() else 0
+
+
+def free_in(folder: Location) -> int | None:
+    """Say how many bytes a folder can still take, where somebody knows."""
+    try:
+        return shutil.disk_usage(existing(folder)).free if isinstance(folder, Path) else None
+    except OSError:
+        return None
 
 
 def gigabytes(size: int) -> str:

@@ -7,8 +7,8 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
+from separate.audio.url import Location
 from separate.batch.inputs import Found, search
 from separate.errors import InputError
 
@@ -26,7 +26,7 @@ class Arrivals:
         rest: seconds in which neither size nor time of a song has changed when it is complete.
     """
 
-    def __init__(self, folder: str, out: Path, rest: float) -> None:
+    def __init__(self, folder: str, out: Location, rest: float) -> None:
         self.folder = folder
         self.out = out
         self.rest = rest

@@ -14,10 +14,10 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import Any
 
 from separate.audio.fileset import shown
+from separate.audio.url import Location
 from separate.batch.existing import clean
 from separate.batch.job import Job, Notice, Output, Progress, Result
 from separate.errors import SeparateError
@@ -98,7 +98,7 @@ def run(
     """
     workers: list[Worker] = []
     devices = list(crew.devices)  # on which no process works yet
-    left: set[Path] = set()  # folders in which a process may have left something
+    left: set[Location] = set()  # folders in which a process may have left something
     more = True
     try:
         while more or any(worker.job for worker in workers):

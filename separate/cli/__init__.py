@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import Any
@@ -87,6 +88,16 @@ def main() -> None:
         code = app(standalone_mode=False)
     except SeparateError as error:
         fail(str(error), error.exit_code)
+    except (MemoryError, RuntimeError) as error:  # Python's own words, and torch's
+        if not isinstance(error, MemoryError) and "memory" not in str(error):
+            raise
+        fail("out of memory: free some, or try fewer --jobs", 1)
+    except OSError as error:  # those of files are ours before they come here
+        if error.filename:
+            fail(f"{error.filename}: {error.strerror}", 1)
+        with contextlib.suppress(OSError):
+            sys.stdout.close()  # or Python would try again
+        fail(f"standard output: {error.strerror or error}", 1)
     except Exception as error:
         # Typer carries a command-line parser under a name of its own in each version: known by what its errors can do.
         if not hasattr(error, "format_message"):

@@ -122,7 +122,7 @@ def evaluate_command(
     device: Device = "auto",
     precision: Inner = Precision.auto,
     segment: Segment = None,
-    overlap: Overlap = 0.1,
+    overlap: Overlap = None,
     shifts: Shifts = 1,
     batch: Batch = None,
     wiener: Wiener = None,

@@ -43,6 +43,10 @@ CLIP_HELP = "Louder than full scale: turn all stems of the song down alike, cut 
 RESUME_HELP = "Go on with a batch: do what is missing, or was made otherwise."
 SKIP_HELP = "Leave stems that exist, unless the journal knows that they were made otherwise."
 JOBS_HELP = "Songs at once, in processes of their own."
+CLUSTER_HELP = "Let Ray's machines do it: host:port, ray://host:port, auto (RAY_ADDRESS), or local, this machine."
+PER_GPU_HELP = "Songs at once on each GPU of the cluster."
+JOURNAL_HELP = "Folder for the journal, if not that of the stems."
+RETRIES_HELP = "How often another machine tries a song whose machine was lost."
 DEVICE_HELP = "auto, cpu, cuda, cuda:N or mps; cuda:0,1: a process on each."
 WIENER_HELP = "Iterations of the Wiener filter; 0: ratio masks."
 GRIFFIN_HELP = "Find new phases by so many iterations."
@@ -50,7 +54,7 @@ GRIFFIN_HELP = "Find new phases by so many iterations."
 
 # Options that decide which files are written, who does it and what is said, but not what is in the files.
 ELSEWHERE = {"model", "stems", "out", "name", "force", "skip_existing", "resume", "jobs", "device", "batch"}
-ELSEWHERE |= {"registry", "quiet", "json", "also", "player", "report"}
+ELSEWHERE |= {"registry", "quiet", "json", "also", "player", "report", "cluster", "per_gpu", "retries", "journal"}
 
 
 class Format(StrEnum):
@@ -119,7 +123,9 @@ def option(panel: str, help: str, *names: str, **more: Any) -> Any:
 Device = Annotated[str, option(SPEED, "auto, cpu, cuda, cuda:N or mps.")]
 Inner = Annotated[Precision, option(SPEED, "Of the model's inner layers.")]
 Segment = Annotated[float | None, option(SPEED, "Of a chunk.", metavar="SECONDS", show_default="the model's")]
-Overlap = Annotated[float, option(SPEED, "Of a chunk and the next, 0 to 0.95.", metavar="SHARE")]
+Overlap = Annotated[
+    float | None, option(SPEED, "Of a chunk and the next, 0 to 0.95.", metavar="SHARE", show_default="the model's")
+]
 Shifts = Annotated[int, option(SPEED, "Average over chunks placed in N ways.", metavar="N")]
 Batch = Annotated[int | None, option(SPEED, "Chunks at once.", metavar="N", show_default="by device")]
 Wiener = Annotated[int | None, option(SPEED, WIENER_HELP, metavar="N", show_default="the model's")]
@@ -147,9 +153,9 @@ class Options:
     start: Annotated[str, option(PART, "Begin here: seconds or m:s.", metavar="TIME")] = "0"
     end: Annotated[str | None, option(PART, "Stop here.", metavar="TIME", show_default="the song's end")] = None
 
-    out: Annotated[str, option(OUTPUT, "Folder for the stems; - is stdout.", "--out", "-o", metavar="DIR")] = (
-        "separated"
-    )
+    out: Annotated[
+        str, option(OUTPUT, "Folder for the stems, or its URL; - is stdout.", "--out", "-o", metavar="DIR")
+    ] = "separated"
     name: Annotated[
         str | None, option(OUTPUT, "Files in it; see also {suffix}.", metavar="TEMPLATE", show_default=TEMPLATE)
     ] = None
@@ -165,12 +171,16 @@ class Options:
     report: Annotated[bool, option(OUTPUT, REPORT_HELP, "--report")] = False
 
     resume: Annotated[bool, option(MANY, RESUME_HELP, "--resume")] = False
+    journal: Annotated[Path | None, option(MANY, JOURNAL_HELP, metavar="DIR", show_default="see the docs")] = None
     jobs: Annotated[int | None, option(MANY, JOBS_HELP, metavar="N", min=1, show_default="1, or one a GPU")] = None
+    cluster: Annotated[str | None, option(MANY, CLUSTER_HELP, metavar="ADDRESS", show_default="none")] = None
+    per_gpu: Annotated[int, option(MANY, PER_GPU_HELP, metavar="N", min=1)] = 1
+    retries: Annotated[int, option(MANY, RETRIES_HELP, metavar="N", min=0)] = 2
 
     device: Annotated[str, option(SPEED, DEVICE_HELP)] = "auto"
     precision: Inner = Precision.auto
     segment: Segment = None
-    overlap: Overlap = 0.1
+    overlap: Overlap = None
     shifts: Shifts = 1
     batch: Batch = None
     wiener: Wiener = None

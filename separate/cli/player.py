@@ -97,12 +97,14 @@ def with_pages(results: Iterator[Result], options: Options, output: Output) -> I
 
 def add_page(result: Result, options: Options, output: Output) -> None:
     """Write the page and the report of one song, if it was done just now or has none."""
+    from separate.audio.url import is_url, path_in
     from separate.player.files import write
     from separate.player.folder import Part, song_of
 
-    whole = None if result.song == "-" else Path(result.song)
-    title = "stdin" if whole is None else whole.stem
-    song = song_of(title, result.outputs, whole, Part(output.start, output.end, result.gain))
+    whole = None if result.song == "-" or is_url(result.song) else Path(result.song)
+    title = "stdin" if result.song == "-" else path_in(result.song).stem
+    outputs = {stem: Path(str(path)) for stem, path in result.outputs.items()}
+    song = song_of(title, outputs, whole, Part(output.start, output.end, result.gain))
     main = song.page if options.player else song.beside("report.json")
     if result.status == "skipped" and main.exists():
         return

@@ -40,10 +40,11 @@ class Reporter:
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-            columns = (TextColumn("{task.description}", markup=False), BarColumn(), "{task.percentage:>3.0f}%")
-            speed = TextColumn("{task.fields[speed]}")
-            console = Console(stderr=True)
-            self.bar = Progress(*columns, speed, TimeRemainingColumn(), console=console, transient=True)
+            name, speed = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[speed]}")
+            columns = (name, BarColumn(), "{task.percentage:>3.0f}%", speed, TimeRemainingColumn())
+            # Lines of JSON that go elsewhere than to the terminal are not written above the bars.
+            above, console = sys.stdout.isatty(), Console(stderr=True)
+            self.bar = Progress(*columns, console=console, transient=True, redirect_stdout=above)
             self.task: TaskID = self.bar.add_task("", total=None, visible=False, speed="")
 
     @property
@@ -147,7 +148,12 @@ class Reporter:
         if self.bar:
             self.bar.console.print(one_line(message), markup=False, highlight=False, soft_wrap=True)
         else:
-            print(one_line(message), file=sys.stderr, flush=True)
+            try:
+                print(one_line(message), file=sys.stderr, flush=True)
+            except BrokenPipeError:
+                raise
+            except OSError:  # such as a log on a full disk: what cannot be said is not worth a song
+                sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (from now on)
 
 
 class Tally:

@@ -53,14 +53,21 @@ def run_command(
     """
     check(options)
     # What needs no torch is checked before torch is imported.
+    from separate.audio.url import location
     from separate.batch.plan import plan
 
     mixdown = mixdown_of(options)
     names = all_inputs(inputs or [], list_ or [])
     stdout = check_stdout(names, mixdown.names, options, dry_run) if options.out == "-" else None
-    folder = Path("." if stdout else options.out)
-    jobs = plan(names, folder, options.template, model=options.model, stems=mixdown.names, ext=options.kind)
+    if options.cluster and not dry_run:
+        from separate.cli.cluster import separate_library
+
+        return separate_library(names, mixdown.names, options, output_of(options, mixdown, None))
+    out = location("." if stdout else options.out)
+    jobs = plan(names, out, options.template, model=options.model, stems=mixdown.names, ext=options.kind)
     output = output_of(options, mixdown, stdout)
+    if stdout and len(jobs) > 1:
+        raise UsageError("--out - writes one stem of one song, and there are more: choose one")
 
     from separate.cli.process import interruptible
     from separate.cli.progress import Reporter
@@ -75,19 +82,21 @@ def run_command(
 
 def work(jobs: Sequence[Job], do: Doer, options: Options, output: Output, reporter: Reporter) -> int:
     """Look at all songs, separate them, and sum up; return the exit code."""
+    from separate.audio.url import location
     from separate.batch.existing import Known, sweep
-    from separate.batch.journal import Journal
+    from separate.batch.journal import Journal, journal_folder
     from separate.batch.preflight import preflight
     from separate.batch.run import run
     from separate.cli.player import with_pages
 
-    folder = Path(options.out)
-    with Journal(folder, how_made(options)) if not output.stdout else nullcontext() as journal, reporter:
+    out = location(options.out)
+    folder = journal_folder(out, options.journal)
+    with Journal(folder, how_made(options), out) if not output.stdout else nullcontext() as journal, reporter:
         if journal:
-            sweep(journal.records, folder)
-            known = Known(folder, journal.records, journal.made, options.existing, options.resume)
-            jobs = [known.settle(job) for job in jobs]
-            jobs, needs = preflight(jobs, output, folder, at_once=len(options.devices), checked=reporter.checked)
+            sweep(journal.records, out)
+            known = Known(out, journal.records, journal.made, options.existing, options.resume)
+            jobs = known.settle_all(jobs)
+            jobs, needs = preflight(jobs, output, out, at_once=len(options.devices), checked=reporter.checked)
             announce(needs, journal.records.damaged, reporter)
         reporter.begin(jobs)
         try:
@@ -122,17 +131,19 @@ def show_plan(jobs: Sequence[Job], options: Options, output: Output, reporter: R
     """Print what would be done with every song, on stdout; return the exit code of songs that cannot be done."""
     import json
 
+    from separate.audio.url import location
     from separate.batch.existing import Known
-    from separate.batch.journal import read_records
+    from separate.batch.journal import journal_folder, read_records
     from separate.batch.preflight import preflight
     from separate.cli.text import clock, one_line
 
-    folder = Path(options.out)
-    records = read_records(folder)
-    known = Known(folder, records, how_made(options), options.existing, options.resume)
+    out = location(options.out)
+    records = read_records(journal_folder(out, options.journal))
+    known = Known(out, records, how_made(options), options.existing, options.resume)
     with reporter:
-        settled = [known.settle(job) for job in jobs]
-        settled, needs = preflight(settled, output, folder, at_once=len(options.devices), checked=reporter.checked)
+        settled, needs = preflight(
+            known.settle_all(jobs), output, out, at_once=len(options.devices), checked=reporter.checked
+        )
     for job in settled:
         status = "failed" if job.error else "skipped" if job.skip else "planned"
         if options.json:
@@ -178,6 +189,10 @@ def doer(options: Options, output: Output, reporter: Reporter, interrupted: Call
     """Get those ready who separate: this process, or several."""
     from separate.cli.process import tune
 
+    if options.cluster:
+        from separate.cli.cluster import cluster_doer
+
+        return cluster_doer(options, output, reporter.once)
     settings = settings_of(options)
 
     def progress(job: Job) -> Progress:
@@ -217,11 +232,11 @@ def how_made(options: Options) -> Made:
     """Say what decides the stems' bytes besides the song, as the journal keeps it."""
     import json
 
-    from separate.batch.stamp import stamp
     from separate.checkpoints.resolve import resolve
+    from separate.checkpoints.weights import fingerprint
 
     made: Made = json.loads(
-        json.dumps({"checkpoint": stamp(resolve(options.model)).sha256, "options": options.deciding})
+        json.dumps({"checkpoint": fingerprint(resolve(options.model)), "options": options.deciding})
     )
     return made
 
@@ -254,15 +269,22 @@ def all_inputs(inputs: list[str], lists: list[str]) -> list[str]:
 def check(options: Options) -> None:
     """Refuse options that do not go together, whatever the model and the songs."""
     from separate.audio.formats import choose_format
+    from separate.audio.url import is_url
 
     part(options.start, options.end)
     if options.skip_existing and (options.force or options.resume):
         other = "--force overwrites" if options.force else "--resume does again"
         raise UsageError(f"--skip-existing leaves what is there, {other} some of it: choose one")
+    if options.cluster:
+        from separate.cli.cluster import check_cluster
+
+        check_cluster(options)
     if options.jobs and options.jobs < options.device.count(",") + 1:
         raise UsageError(f"--jobs {options.jobs}: fewer than the devices of --device {options.device}")
     if (options.player or options.report) and (options.out == "-" or options.stem_mp4):
         raise UsageError("--player and --report look at stems in files of their own: leave --out - and --stem-mp4 out")
+    if (options.player or options.report) and is_url(options.out):
+        raise UsageError(f"--player and --report look at stems on this machine, not at {options.out}: leave them out")
     bits = options.bits.value if options.bits else None
     kind = choose_format(options.kind, bits, 16, False)
     if options.clip == "none" and kind.bounded and (bits or kind.lossy):

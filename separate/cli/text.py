@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from separate.audio.url import redacted
+
 __all__ = ["clock", "one_line"]
 
 
 def one_line(message: str) -> str:
-    """Keep a message on its line: a file's name may hold line breaks, and bytes that are no text."""
-    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
+    """Keep a message on its line: a file's name may hold line breaks, and bytes that are no text, a URL a password."""
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in redacted(message))
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 

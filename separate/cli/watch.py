@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -40,8 +39,9 @@ def watch_command(
     if not os.path.isdir(folder):
         raise UsageError(f"{folder}: no such folder to watch")
 
+    from separate.audio.url import location
     from separate.batch.existing import Known, sweep
-    from separate.batch.journal import Journal
+    from separate.batch.journal import Journal, journal_folder
     from separate.batch.plan import Planner
     from separate.batch.preflight import look
     from separate.batch.run import run
@@ -51,7 +51,7 @@ def watch_command(
     from separate.cli.progress import Reporter
 
     mixdown = mixdown_of(options)
-    out, output = Path(options.out), output_of(options, mixdown, None)
+    out, output = location(options.out), output_of(options, mixdown, None)
     planner = Planner(out, options.template, model=options.model, stems=mixdown.names, ext=options.kind)
     arrivals = Arrivals(folder, out, rest)
     reporter = Reporter(quiet=options.quiet, json=options.json, songs=1)
@@ -72,7 +72,7 @@ def watch_command(
 
     with interruptible() as interrupted:
         do = doer(options, output, reporter, interrupted)
-        with Journal(out, how_made(options)) as journal, reporter:
+        with Journal(journal_folder(out, options.journal), how_made(options), out) as journal, reporter:
             sweep(journal.records, out)
             known = Known(out, journal.records, journal.made, options.existing, resume=not options.skip_existing)
             reporter.notice(f"watching {folder}; Ctrl-C ends it")

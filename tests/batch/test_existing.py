@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from separate.audio.url import Url
 from separate.batch.existing import Known, clean, sweep
 from separate.batch.job import Job, Result
 from separate.batch.journal import Journal, Made
 from separate.batch.stamp import stamp
 from separate.errors import OutputExists
+from tests.audio.stores import clear, put
 
 MADE: Made = {"checkpoint": "0" * 64, "options": {"wiener": 0}}
 OTHER: Made = {"checkpoint": "0" * 64, "options": {}}
@@ -28,15 +30,21 @@ def job(tmp_path: Path) -> Job:
     with Journal(out, MADE) as journal:
         journal.begin(job)
         (out / "song").mkdir()
-        for stem, path in job.outputs.items():
-            path.write_text(stem)
+        for stem in job.outputs:
+            at(job, stem).write_text(stem)
         written = {stem: stamp(path) for stem, path in job.outputs.items()}
         journal.end(Result(job, "done", input=stamp(job.song), written=written))
     return job
 
 
+def at(job: Job, stem: str) -> Path:
+    path = job.outputs[stem]
+    assert isinstance(path, Path)
+    return path
+
+
 def settled(job: Job, existing: str = "refuse", *, resume: bool = False, made: Made = MADE) -> Job:
-    out = job.outputs["vocals"].parent.parent
+    out = at(job, "vocals").parent.parent
     with Journal(out, made) as journal:
         return Known(out, journal.records, made, existing, resume).settle(job)
 
@@ -51,13 +59,13 @@ def test_a_song_that_is_done(job: Job) -> None:
 
 
 def test_a_song_that_is_new(job: Job) -> None:
-    new = Job(job.song, {"vocals": job.outputs["vocals"].with_name("new.wav")})
+    new = Job(job.song, {"vocals": at(job, "vocals").with_name("new.wav")})
     for existing, resume in (("refuse", False), ("skip", False), ("force", False), ("refuse", True)):
         assert settled(new, existing, resume=resume) == new
 
 
 def test_outputs_that_are_gone(job: Job) -> None:
-    job.outputs["vocals"].unlink()
+    at(job, "vocals").unlink()
     again = settled(job, resume=True)
     assert again.todo
     assert again.outputs == job.outputs  # all of the song: a stem depends on the others by their common gain
@@ -68,14 +76,14 @@ def test_outputs_that_are_gone(job: Job) -> None:
 
 
 def test_outputs_that_were_changed(job: Job) -> None:
-    job.outputs["other"].write_text("mine")
+    at(job, "other").write_text("mine")
     again = settled(job, resume=True)
     assert (again.replace, again.why) == (True, "other.wav was changed")
     assert settled(job, "skip").skip
 
 
 def test_a_copy_of_the_folder_is_as_good(job: Job) -> None:
-    for path in (*job.outputs.values(), Path(job.song)):
+    for path in (at(job, "vocals"), at(job, "other"), Path(job.song)):
         os.utime(path, (1, 1))
     assert settled(job, resume=True).skip
 
@@ -87,7 +95,7 @@ def test_stems_that_were_made_otherwise(job: Job, made: Made, why: str) -> None:
     for again in (settled(job, resume=True, made=made), settled(job, "skip", made=made)):
         assert (again.todo, again.replace, again.why) == (True, True, why)
         assert again.outputs == job.outputs
-    job.outputs["other"].write_text("mine")
+    at(job, "other").write_text("mine")
     assert list(settled(job, "skip", made=made).outputs) == ["vocals"]  # what was edited is not ours any more
 
 
@@ -138,3 +146,41 @@ def test_folders_are_removed_if_they_are_empty(tmp_path: Path) -> None:
 def test_a_song_without_a_file(job: Job, tmp_path: Path) -> None:
     stdin = Job("-", job.outputs)
     assert settled(stdin, resume=True).why == "the song was changed"  # nobody knows whether it was
+
+
+def test_many_songs_at_once(job: Job, tmp_path: Path) -> None:
+    new = Job(job.song, {"vocals": tmp_path / "out" / "new.wav"})
+    with Journal(tmp_path / "out", MADE) as journal:
+        known = Known(tmp_path / "out", journal.records, MADE, "refuse", resume=True)
+        found = known.settle_all([job, new] * 20)
+    assert [each.skip for each in found] == [True, False] * 20
+
+
+def test_stems_at_a_url(tmp_path: Path) -> None:
+    clear()
+    out = Url("memory://out")
+    song = put("memory://song.wav", b"song")
+    job = Job(song, {"vocals": out / "song" / "vocals.wav"})
+    with Journal(tmp_path / "state", MADE, out) as journal:
+        known = Known(out, journal.records, MADE, "refuse", resume=True)
+        assert known.settle(job) == job
+        journal.begin(job)
+        assert known.settle(job).why == "was interrupted"
+        put("memory://out/song/vocals.wav", b"stem")
+        written = {"vocals": stamp(job.outputs["vocals"])}
+        journal.end(Result(job, "done", input=stamp(song), written=written))
+        assert known.settle(job).skip
+        put(song, b"another")
+        assert known.settle(job).why == "the song was changed"
+        put("memory://out/song/vocals.wav", b"mine")
+        assert known.settle(job).why == "the song was changed"
+        assert "--force overwrites it" in str(Known(out, journal.records, MADE, "refuse").settle(job).error)
+        clear()
+        assert not known.settle(job).skip
+
+
+def test_a_store_that_does_not_say(tmp_path: Path) -> None:
+    job = Job("song.wav", {"vocals": Url("nope://out/vocals.wav")})
+    with Journal(tmp_path, MADE, Url("nope://out")) as journal:
+        known = Known(Url("nope://out"), journal.records, MADE, "refuse")
+        assert str(known.settle(job).error).startswith("nope://out/vocals.wav: nobody knows how to get there")

@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from separate.audio.url import location
 from separate.batch.inputs import read_list, songs
 from separate.errors import InputError, UsageError
+from tests.audio.stores import clear, put
 
 
 @pytest.fixture
@@ -87,3 +90,59 @@ def test_a_list_from_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_list("-") == ["./-", os.fsdecode(b"\xff.wav"), "line"]
     with pytest.raises(UsageError, match=r"none\.txt: cannot be read: No such file"):
         read_list("none.txt")
+
+
+@pytest.fixture
+def store() -> Iterator[str]:
+    """A library in a store."""
+    clear()
+    for name in ("a.wav", "b [live].mp3", "sub/c.FLAC", "sub/deep/d.ogg", "notes.txt", ".hid/e.wav", "sub/.f.wav"):
+        put(f"memory://music/{name}", b"")
+    yield "memory://music"
+    clear()
+
+
+@pytest.mark.parametrize(
+    ("below", "found"),
+    [
+        ("", ["a", "b [live]", "sub/c", "sub/deep/d"]),
+        ("/", ["a", "b [live]", "sub/c", "sub/deep/d"]),
+        ("/sub", ["c", "deep/d"]),
+        ("/a.wav", ["a"]),
+        ("/*.wav", ["a"]),
+        ("/**/*.ogg", ["sub/deep/d"]),
+        ("/s?b/[ab]*", []),
+        ("/s?b/d*", ["sub/deep/d"]),
+        ("/notes.txt", ["notes"]),
+    ],
+)
+def test_songs_in_a_store(store: str, below: str, found: list[str]) -> None:
+    if found:
+        assert tracks(store + below) == found
+    else:
+        ((_, error),) = songs(store + below, Path("out"))
+        assert isinstance(error, InputError)
+
+
+def test_urls_of_songs(store: str) -> None:
+    assert [song for song, _ in songs("memory://mus?c/sub", Path("out"))] == [
+        "memory://music/sub/c.FLAC", "memory://music/sub/deep/d.ogg",
+    ]  # fmt: skip
+    assert list(songs("https://host/A%20song.mp3?v=1", Path("out"))) == [("https://host/A%20song.mp3?v=1", "A song")]
+
+
+def test_stems_in_a_store_are_no_songs(store: str) -> None:
+    found = [track for _, track in songs(store, location("memory://music/sub/deep"))]
+    assert found == ["a", "b [live]", "sub/c"]
+
+
+def test_nothing_in_a_store(store: str) -> None:
+    ((name, error),) = songs("memory://none/", Path("out"))
+    assert (name, str(error)) == ("memory://none/", "memory://none/: no such file")
+    ((_, error),) = songs(f"{store}/*.aiff", Path("out"))
+    assert str(error) == f"{store}/*.aiff: no audio files are called so"
+
+
+def test_a_file_url(library: Path) -> None:
+    assert list(songs(f"file://{library}/music/a.wav", Path("out"))) == [(f"{library}/music/a.wav", "a")]
+    assert tracks(f"file://{library}/music") == tracks("music")

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from separate.audio.url import Url, location
 from separate.batch.job import Job, Result
-from separate.batch.journal import NAME, Journal, read_records
-from separate.batch.stamp import stamp
+from separate.batch.journal import NAME, Journal, journal_folder, read_records
+from separate.batch.stamp import Stamp, stamp
 from separate.errors import InputError, OutputError
 
 MADE = {"checkpoint": "0" * 64, "options": {"wiener": 0}}
@@ -31,7 +32,8 @@ def do(journal: Journal, job: Job) -> Result:
     """Write files as if they were stems, and note it."""
     journal.begin(job)
     written = {}
-    for stem, path in job.outputs.items():
+    for stem, place in job.outputs.items():
+        path = Path(str(place))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"{stem} of {job.song!r}")
         written[stem] = stamp(path)
@@ -173,3 +175,25 @@ def test_names_that_are_no_text(tmp_path: Path) -> None:
     with Journal(tmp_path, MADE) as journal:
         do(journal, song)
     assert os.fsdecode(b"\xff\n.wav") in read_records(tmp_path).done
+
+
+def test_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert journal_folder(tmp_path / "out") == tmp_path / "out"
+    assert journal_folder(location("s3://bucket/a:b/out")) == tmp_path / "separate/s3/bucket/a%3Ab/out"
+    assert journal_folder(location("s3://bucket"), tmp_path / "mine") == tmp_path / "mine"
+    monkeypatch.delenv("XDG_STATE_HOME")
+    assert journal_folder(Url("gs://x")) == Path.home() / ".local/state/separate/gs/x"
+
+
+def test_of_stems_at_a_url(tmp_path: Path) -> None:
+    out = Url("memory://out")
+    song = Job("https://me:hush@host/song.wav?sig=hush", {"vocals": out / "m" / "vocals.wav"})
+    with Journal(tmp_path / "state", MADE, out) as journal:
+        journal.begin(song)
+        assert list(journal.records.begun) == ["m/vocals.wav"]
+        journal.end(Result(song, "done", written={"vocals": Stamp(3, 0, "", "tag")}))
+        with pytest.raises(OutputError, match=r"^memory://out: process \d+ on .* writes there just now"):
+            Journal(tmp_path / "state", MADE, out)
+    assert read_records(tmp_path / "state").done["m/vocals.wav"].output == Stamp(3, 0, "", "tag")
+    assert "hush" not in (tmp_path / "state" / NAME).read_text()

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import soundfile
 
+from separate.audio.url import Url
 from separate.batch.job import Job, Output
 from separate.batch.plan import plan
-from separate.batch.preflight import gigabytes, preflight
+from separate.batch.preflight import TRIAL, gigabytes, preflight
 from separate.errors import OutputError
+from tests.audio.stores import BadStore, clear, contents, put
 from tests.batch.songs import write_song
 
 
@@ -106,3 +108,23 @@ def test_ten_thousand_songs_of_which_some_are_broken(tmp_path: Path) -> None:
 def test_sizes() -> None:
     assert gigabytes(1_234_567_890) == "1.2 GB"
     assert gigabytes(1_500_000) == "1.5 MB"
+
+
+def test_songs_and_stems_in_a_store(tmp_path: Path) -> None:
+    clear()
+    song = put("memory://song.wav", write_song(tmp_path / "song.wav", 2.0).read_bytes())
+    out = Url("memory://out")
+    todo = plan([song, "memory://none.wav"], out, "{track}/{stem}.{ext}", model="m", stems=("vocals",), ext="wav")
+    (job, none), needs = preflight(todo, Output(), out)
+    assert (job.error, job.seconds, str(none.error)) == (None, 2.0, "memory://none.wav: no such file")
+    assert (needs.songs, needs.free, needs.short) == (1, None, False)
+    assert contents("memory://out") == {}  # but for a moment
+
+
+def test_a_store_that_takes_nothing(tmp_path: Path) -> None:
+    clear()
+    BadStore.refuses = TRIAL
+    song = write_song(tmp_path / "song.wav")
+    (job,) = plan([str(song)], Url("bad://out"), "{stem}.{ext}", model="m", stems=("vocals",), ext="wav")
+    ((job,), _) = preflight([job], Output(), Url("bad://out"))
+    assert str(job.error) == f"bad://out/{TRIAL}: its store says: the disk of the store is broken"

@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -58,13 +59,15 @@ class Nursery:
         self.process.stdin.flush()
         return self.line()
 
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
 
 @pytest.fixture
 def nursery() -> Iterator[Nursery]:
-    nursery = Nursery()
-    yield nursery
-    nursery.process.kill()
-    nursery.process.communicate()
+    with closing(Nursery()) as nursery:
+        yield nursery
 
 
 def done_in(journal: Path) -> int:

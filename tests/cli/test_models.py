@@ -20,7 +20,7 @@ from separate.checkpoints.registry import registry
 from separate.checkpoints.resolve import resolve, where
 from tests.checkpoints.hub import Hub, environment, running_hub, use
 from tests.conftest import Outcome, music
-from tests.models.peers import TRANSFORMER, publish, theirs
+from tests.models.peers import TRANSFORMER, WAVES, publish, theirs
 
 Cli = Callable[..., Outcome]
 
@@ -69,6 +69,7 @@ def test_show_tells_what_is_known_without_fetching(cli: Cli, hub: Hub) -> None:
     assert before.code == 0
     assert "source: hf:someone/music/net.safetensors" in before.out
     assert "`separate models pull far`" in before.out
+    assert not [line for line in before.out.splitlines() if line.endswith(":")]  # what is not known is not there
     unknown = cli("models", "show", "hf:someone/music/net.safetensors")
     assert (unknown.code, hub.asked) == (3, [])
     assert "not here; fetch it by `separate models pull hf:someone/music/net.safetensors`" in unknown.err
@@ -77,12 +78,36 @@ def test_show_tells_what_is_known_without_fetching(cli: Cli, hub: Hub) -> None:
         assert json.loads(cli("models", "show", name, "--json").out)["config"]["bands"] == 32
 
 
+def test_what_a_published_file_does_not_say_the_registry_does(
+    cli: Cli, hub: Hub, song: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = tmp_path / "settings/separate/checkpoints.toml"
+    row = ROW.format(name="theirs", source="hf:someone/demucs/bag.yaml", licence="MIT")
+    settings.write_text(settings.read_text() + row)
+    waves = publish(theirs("Demucs", **WAVES, segment=1), tmp_path / "waves.safetensors")
+    files = {"bag.yaml": b"models: [waves]", "waves.safetensors": waves.read_bytes()}
+    hub.add("someone/demucs", files)
+    hub.add("someone/else", files)
+    for name, licence in [
+        ("theirs", "MIT"),
+        ("hf:someone/demucs", "MIT"),
+        ("hf:someone/demucs/waves.safetensors@main", "MIT"),
+        ("hf:someone/else", "unknown"),
+        (str(waves), "unknown"),
+    ]:
+        cli("models", "pull", name, "--quiet")
+        assert json.loads(cli("models", "show", name, "--json").out)["licence"] == licence
+        said = cli(song, "--model", name, "--out", tmp_path / "out", "--force", "--device", "cpu").err
+        assert (f"{name}: nobody says what it may be used for (licence: unknown)" in said) == (licence == "unknown")
+
+
 def test_pull_fetches_and_asks_for_newer_ones(cli: Cli, hub: Hub, tiny: Path) -> None:
     done = cli("models", "pull", "far")
     assert done.code == 0
     assert done.out == f"far: here, {tiny.stat().st_size / 1e6:.2f} MB, {where('far')}\n".replace("0 MB", " MB")
     assert f"fetching {tiny.stat().st_size / 1e3:.1f} kB into" in done.err
-    assert cli("models", "pull", "far", "--quiet").err == ""
+    quiet = cli("models", "pull", "far", "--quiet")
+    assert (quiet.code, quiet.out, quiet.err) == (0, "", "")
     hub.add("someone/music", {"net.safetensors": tiny.read_bytes() + b"newer"})
     old = where("far")
     (pulled,) = json.loads(cli("models", "pull", "far", "--json", "--quiet").out)
@@ -214,7 +239,7 @@ def test_an_interrupt_leaves_what_has_come(hub: Hub, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "separate", "models", "pull", "hf:someone/music"]
     environ = {**os.environ, **environment(hub, tmp_path)}
     with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True) as process:
-        assert hub.halfway.wait(20)
+        assert hub.halfway.wait(60)
         while not any(part.stat().st_size for part in tmp_path.rglob("*.separate.incomplete")):
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
