@@ -271,15 +271,23 @@ def test_precision_by_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("licence", "free"), [("MIT", True), ("LicenseRef-research-only", False), ("CC-BY-NC-SA-4.0", False)]
+    ("licence", "terms"),
+    [
+        ("MIT", None),
+        ("LicenseRef-research-only", "for research only, not for commercial use"),
+        ("CC-BY-NC-SA-4.0", "for research only, not for commercial use"),
+        ("unknown", "nobody says what it may be used for"),
+        ("GPL-3.0", "read it before you use the weights"),
+    ],
 )
-def test_who_may_not_use_a_model_is_told(tiny: Path, tmp_path: Path, licence: str, free: bool) -> None:
-    model = load(tiny)
-    save(tmp_path / "model.safetensors", model, architecture="d2-gru", licence=licence, training={})
+def test_who_may_not_use_a_model_as_they_like_is_told(
+    tiny: Path, tmp_path: Path, licence: str, terms: str | None
+) -> None:
+    model, path = load(tiny), tmp_path / "model.safetensors"
+    save(path, model, architecture="d2-gru", licence=licence, training={})
     said: list[str] = []
-    Separator(tmp_path / "model.safetensors", device="cpu", say=said.append)
-    assert bool(said) is not free
-    assert all(licence in line and "research only" in line and "\n" not in line for line in said)
+    Separator(path, device="cpu", say=said.append)
+    assert said == ([f"{path}: {terms} (licence: {licence})"] if terms else [])
 
 
 def test_chunks_start_where_the_model_wants_them() -> None:
@@ -291,6 +299,14 @@ def test_chunks_start_where_the_model_wants_them() -> None:
     assert choose_chunking(model, None, 0.1, 1, 1).hop % 8192 == 0
     short = choose_chunking(model, 0.2, 0.1, 1, 1)  # there the grid has to be finer
     assert 0.15 * 44100 < short.segment <= 0.2 * 44100
+
+
+def test_chunks_overlap_as_the_model_likes_unless_the_user_says() -> None:
+    model = Identity()
+    assert Separator(model, device="cpu").chunking.overlap == 0.1
+    model.overlap = 0.25  # type: ignore[assignment]
+    assert Separator(model, device="cpu").chunking.overlap == 0.25
+    assert Separator(model, device="cpu", overlap=0).chunking.overlap == 0
 
 
 def test_as_many_chunks_at_once_as_the_model_likes_unless_the_user_says() -> None:

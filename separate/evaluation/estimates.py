@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 
 from separate.audio.fileset import shown
 from separate.checkpoints.resolve import resolve
+from separate.checkpoints.weights import fingerprint
 from separate.datasets import Song, StemFile, Track, find_tracks, read_track
 from separate.errors import InputError
 from separate.evaluation import baselines
@@ -65,7 +65,7 @@ def short(name: str) -> str:
 
 def model(name: str, *, device: str, batch: int | None, say: Callable[[str], None], **options: Any) -> System:
     """Separate with a model; `options` are Separator's that decide what comes out."""
-    checkpoint = hashlib.sha256(resolve(name).read_bytes()).hexdigest()
+    checkpoint = fingerprint(resolve(name))
     separator = Separator(name, device=device, batch=batch, say=say, **options)
 
     def estimate(track: Track, song: Song) -> Song:
@@ -73,6 +73,7 @@ def model(name: str, *, device: str, batch: int | None, say: Callable[[str], Non
         return Song(song.rate, {stem: torch.from_numpy(samples) for stem, samples in stems.items()}, song.mixture)
 
     options["precision"] = str(separator.dtype).removeprefix("torch.")  # what "auto" chose
+    options["overlap"] = separator.chunking.overlap  # and what the model did
     return System({"model": name, "sha256": checkpoint, **options}, estimate)
 
 

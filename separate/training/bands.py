@@ -35,9 +35,10 @@ class BandBatch:
 
     def split(self, pieces: int) -> list[BandBatch]:
         """Deal the items out to `pieces` batches."""
-        framed = [x.chunk(pieces, 1) for x in (self.mixture, self.targets, self.common, self.power)]
-        others = [x.chunk(pieces) for x in (self.energy, self.groups, self.audible)]
-        return [BandBatch(*piece, step=self.step) for piece in zip(*framed, *others, strict=True)]
+        framed = (x.chunk(pieces, 1) for x in (self.mixture, self.targets, self.common, self.power))
+        others = (x.chunk(pieces) for x in (self.energy, self.groups, self.audible))
+        steps = [self.step] * len(self.groups.chunk(pieces))
+        return [BandBatch(*piece) for piece in zip(*framed, *others, steps, strict=True)]
 
 
 class BandMixer:

@@ -153,7 +153,7 @@ def _read(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # the first are those of TOML, of UTF-8 and of endless numbers
         raise UsageError(f"{path}: not TOML: {error}") from error
     base = data.pop("base", None)
     if base is None:

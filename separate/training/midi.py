@@ -47,7 +47,7 @@ def read_midi(path: str | os.PathLike[str]) -> Score:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     try:
         return _score(data)
-    except (IndexError, ValueError) as error:
+    except (IndexError, ValueError, OverflowError) as error:
         raise InputError(f"{path}: not a MIDI file, or a damaged one") from error
 
 
@@ -98,12 +98,12 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 def _number(data: bytes, at: int) -> tuple[int, int]:
     """Read a number of seven bits a byte; return it and where it ends."""
     value = 0
-    while True:
-        byte = data[at]
-        at += 1
+    for end in range(at + 1, at + 5):
+        byte = data[end - 1]
         value = value << 7 | byte & 0x7F
         if byte < 0x80:
-            return value, at
+            return value, end
+    raise ValueError("a number of more than four bytes")
 
 
 def _events(data: bytes) -> Iterator[tuple[int, int, bytes]]:
@@ -115,6 +115,8 @@ def _events(data: bytes) -> Iterator[tuple[int, int, bytes]]:
         if data[at] >= 0x80:  # otherwise the last status goes on: "running status"
             status = data[at]
             at += 1
+        if status < 0x80:
+            raise ValueError("a message of no kind")
         if status >= 0xF0:  # meta events and system messages say their length
             kind = data[at] if status == _META else status
             size, at = _number(data, at + (status == _META))
