@@ -72,9 +72,11 @@ class Convs(nn.Sequential):
     def forward(self, input: Tensor) -> Tensor:
         """(batch, inputs, bin, frame) -> (batch, outputs, bin, frame)."""
         if self.training or torch.is_grad_enabled():
-            out: Tensor = super().forward(input)
-            return out
-        for conv, norm in ((self[0], self[1]), (self[3], self[4])):
+            return super().forward(input)  # type: ignore[no-any-return, no-untyped-call]
+        for i in (0, 3):
+            conv, norm = self[i], self[i + 1]
+            assert isinstance(conv, nn.Conv2d)
+            assert isinstance(norm, nn.BatchNorm2d)
             input = normed(conv, norm, input).relu_()
         return input
 

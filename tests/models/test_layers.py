@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -126,7 +128,7 @@ def test_bands_have_gradients() -> None:
 
 
 @pytest.mark.parametrize("settings_", [{}, {"bias": False}, {"padding": 2, "dilation": 2}, {"groups": 2, "stride": 2}])
-def test_a_normed_convolution_is_a_convolution_and_its_norm(settings_: dict[str, int]) -> None:
+def test_a_normed_convolution_is_a_convolution_and_its_norm(settings_: dict[str, Any]) -> None:
     torch.manual_seed(0)
     conv, norm = nn.Conv2d(4, 6, 3, **settings_), nn.BatchNorm2d(6)
     for _ in range(3):

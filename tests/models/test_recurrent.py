@@ -59,7 +59,7 @@ def test_a_product_is_a_linear_layer_with_and_without_an_order(
     torch.testing.assert_close(fast, plain, rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-4)
 
 
-@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")  # type: ignore[no-untyped-call]
 def test_weights_are_laid_out_where_that_is_known_to_be_fast() -> None:
     weight = torch.randn(24, 40)
     assert recurrent.ordered(weight, 8) is not None

@@ -111,7 +111,7 @@ def test_the_loss_of_stems_falls(noises: Pool) -> None:
     for _ in range(12):
         loss = band_loss(model, batch, shares=0, sdr=1, agreement=0.1, surroundings=4)
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0] - 0.1
