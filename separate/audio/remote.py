@@ -153,9 +153,7 @@ class Pieces(io.RawIOBase):
             self._file.seek(self._at)
             found = memoryview(self._file.read(min(self._step, self.size - self._at)))
         if not found:
-            raise InputError(
-                f"{shown(self._song)}: was changed while it was read; separate it again when it is complete"
-            )
+            raise InputError(f"{shown(self._song)}: {_CHANGED}")
         self._pieces = [*self._pieces[1 - _KEPT :], (self._at, found)]
         return self._pieces[-1]
 

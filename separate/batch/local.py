@@ -106,11 +106,11 @@ def unchanged(song: str, before: Stamp | None) -> Stamp | None:
 
 
 def stamps(outputs: dict[str, Location]) -> dict[str, Stamp]:
-    """Have a song's files on the disk, and say what they are."""
+    """Have the names of a song's files on the disk, where their bytes are, and say what they are."""
     written = {}
     for stem, path in outputs.items():
         try:
-            written[stem] = stamp(path, sync=True)
+            written[stem] = stamp(path)
         except OSError as error:
             raise output_error(path, error) from error
     for folder in {path.parent for path in outputs.values() if isinstance(path, Path)}:

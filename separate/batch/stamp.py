@@ -42,16 +42,14 @@ def peek(path: str | Location) -> Stamp | None:
     return Stamp(status.st_size, status.st_mtime_ns, "") if stat.S_ISREG(status.st_mode) else None
 
 
-def stamp(path: str | Location, *, sync: bool = False) -> Stamp:
-    """Read a file's version. With `sync` its bytes are on the disk, not only on their way, when this returns."""
+def stamp(path: str | Location) -> Stamp:
+    """Read a file's version."""
     if is_url(str(path)):
         version = peek(path)
         if version is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         return version
-    with open(str(path), "r+b" if sync else "rb", buffering=0) as file:
-        if sync:
-            os.fsync(file.fileno())
+    with open(str(path), "rb", buffering=0) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         status = os.fstat(file.fileno())
     return Stamp(status.st_size, status.st_mtime_ns, digest)

@@ -16,7 +16,7 @@ from tests.audio.stores import clear, put
 def test_a_version_is_size_time_and_hash(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"some bytes")
-    version = stamp(file, sync=True)
+    version = stamp(file)
     assert version.size == 10
     assert version.sha256 == hashlib.sha256(b"some bytes").hexdigest()
     assert version == stamp(file)
