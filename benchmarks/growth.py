@@ -12,12 +12,8 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +21,11 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.processes import Cost, command
 from separate.audio.wav import WavFile
 
 RATE = 44100
-WIDTH, HEIGHT, COLUMNS = 290, 110, ("processors", "memory")  # of a panel of the plot
+WIDTH, HEIGHT, COLUMNS = 290, 110, ("processor", "memory")  # of a panel of the plot
 PLOT = Path(__file__).parents[1] / "docs" / "growth.svg"
 TINY = {"sources": ("vocals", "other"), "width": 16, "groups": 4, "bands": 32, "output": "mask", "wiener": 0}
 WIDTHS = (32, 64, 128, 256, 512)
@@ -44,15 +41,6 @@ class Run:
     channels: int = 2
     model: str = "d2-gru"
     options: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a command took."""
-
-    clock: float  # seconds
-    processors: float  # seconds, of all
-    memory: float  # MB
 
 
 def runs(folder: Path, hours: float) -> Iterator[Run]:
@@ -103,13 +91,8 @@ def synthesise(path: Path, seconds: float, channels: int) -> None:
 
 def measure(run: Run, song: Path, out: Path) -> Cost:
     """Run a command once."""
-    command = [sys.executable, "-m", "separate", str(song), "-m", run.model, "-o", str(out), "-q", "--force"]
-    begun = time.monotonic()
-    process = subprocess.Popen([*command, *run.options])
-    _, status, usage = os.wait4(process.pid, 0)
-    if os.waitstatus_to_exitcode(status):
-        raise SystemExit(f"separate failed on {run}")
-    return Cost(time.monotonic() - begun, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1000)
+    words = ["-m", "separate", str(song), "-m", run.model, "-o", str(out), "-q", "--force", *run.options]
+    return command(words)
 
 
 def cost(run: Run, times: int) -> Cost:
@@ -118,7 +101,7 @@ def cost(run: Run, times: int) -> Cost:
         song = Path(name, "song.wav")
         synthesise(song, run.seconds, run.channels)
         costs = [measure(run, song, Path(name, "out")) for _ in range(1 if run.seconds > 200 else times)]
-    columns = zip(*((each.clock, each.processors, each.memory) for each in costs), strict=True)
+    columns = zip(*((each.wall, each.processor, each.memory) for each in costs), strict=True)
     return Cost(*map(statistics.median, columns))
 
 
@@ -180,7 +163,7 @@ def main() -> None:
                 continue
             took = cost(run, options.runs)
             lines.setdefault(run.line, []).append((run.x, took))
-            print(f"{run.line:20}{run.x:9.3g}{took.clock:10.1f}{took.processors:14.1f}{took.memory:9.0f}", flush=True)
+            print(f"{run.line:20}{run.x:9.3g}{took.wall:10.1f}{took.processor:14.1f}{took.memory:9.0f}", flush=True)
     for name, points in lines.items():
         (a, b), (c, d) = (fitted([(x, getattr(each, what)) for x, each in points]) for what in COLUMNS)
         print(f"{name}: {a:.3g} s + {b:.3g} s · x of all processors, {c:.4g} MB + {d:.3g} MB · x")

@@ -15,12 +15,9 @@ does not depend on the size of the model, so `--channels 8` shows it sooner.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 import warnings
 from fractions import Fraction
 from pathlib import Path
@@ -32,6 +29,7 @@ from torch import Tensor
 
 from benchmarks.chunking import music
 from benchmarks.memory import RATE, synthesise
+from benchmarks.processes import command
 from separate.separator import ArraySong, Separator
 from tests.models.peers import publish
 
@@ -68,18 +66,6 @@ def commands(folder: Path, song: Path) -> dict[str, list[str]]:
     }
 
 
-def run(command: list[str]) -> tuple[float, float]:
-    """Run a command; return seconds of wall time and the peak of its memory in MB."""
-    begun = time.monotonic()
-    process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    _, status, usage = os.wait4(process.pid, 0)
-    if os.waitstatus_to_exitcode(status):
-        raise SystemExit(f"failed: {' '.join(command)}")
-    return time.monotonic() - begun, usage.ru_maxrss / 1000
-
-
 def worst(reference: Tensor, estimate: Tensor) -> float:
     """Compare stems (source, channel, time): dB of the worst one's difference."""
     error = (estimate - reference).square().sum((1, 2)) / reference.square().sum((1, 2))
@@ -110,8 +96,8 @@ def main() -> None:
         if options.minutes:
             synthesise(song, options.minutes)
             first = 0.0
-            for name, command in commands(folder, song).items():
-                _, peak = run(command)
+            for name, words in commands(folder, song).items():
+                peak = command(words).memory
                 first = first or peak
                 print(f"{name:20} {peak:8.0f} MB   1/{first / peak:.2f} of demucs", flush=True)
             return
@@ -120,8 +106,8 @@ def main() -> None:
         apart = differences(model, folder, samples[:, : 20 * RATE])
         times: dict[str, list[float]] = {}
         for turn in range(options.turns):
-            for name, command in commands(folder, song).items():
-                seconds, _ = run(command)
+            for name, words in commands(folder, song).items():
+                seconds = command(words).wall
                 times.setdefault(name, []).append(seconds)
                 print(f"turn {turn + 1}: {name} {seconds:.2f} s", file=sys.stderr, flush=True)
         print(f"{options.seconds:g} s of song, {options.turns} turns, {torch.get_num_threads()} threads")

@@ -9,15 +9,13 @@ its own, whose peak resident memory the operating system reports. The files need
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import soundfile
+
+from benchmarks.processes import command
 
 RATE = 44100
 
@@ -35,13 +33,8 @@ def synthesise(path: Path, minutes: float) -> None:
 
 def measure(song: Path, out: Path, model: str, more: list[str]) -> tuple[float, float]:
     """Run the command; return its peak resident memory in MB and its wall time in seconds."""
-    begun = time.monotonic()
-    command = [sys.executable, "-m", "separate", str(song), "-m", model, "-o", str(out), "-q", *more]
-    process = subprocess.Popen(command)
-    _, status, usage = os.wait4(process.pid, 0)
-    if os.waitstatus_to_exitcode(status):
-        raise SystemExit(f"separate failed on {song}")
-    return usage.ru_maxrss / 1000, time.monotonic() - begun
+    run = command(["-m", "separate", str(song), "-m", model, "-o", str(out), "-q", *more])
+    return run.memory, run.wall
 
 
 def main() -> None:

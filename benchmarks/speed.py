@@ -17,8 +17,6 @@ from __future__ import annotations
 import argparse
 import gc
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 import warnings
@@ -37,6 +35,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.chunking import music
 from benchmarks.memory import RATE
 from benchmarks.plain import nets_of
+from benchmarks.processes import Cost, command
 from separate.checkpoints.weights import load, save
 from separate.cli.process import tune
 from separate.models import MODELS, build
@@ -64,35 +63,6 @@ ROWS = {
     "mad": Row("mad", 40, 1, 10, {}),
     "cws": Row("cws-unet", 24, 1, 10, {"bands": 8}),
 }
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a run took."""
-
-    wall: float
-    processor: float
-    memory: float = 0.0  # MB, at its peak
-
-
-# The peak of a process begins as that of the one who starts it, so a small one does.
-START = """
-import os, subprocess, sys
-process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-_, status, usage = os.wait4(process.pid, 0)
-print(os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1000)
-"""
-
-
-def command(words: list[str]) -> Cost:
-    """Run a Python program to its end."""
-    begun = time.monotonic()
-    program = [sys.executable, "-W", "ignore", *words]
-    said = subprocess.run([sys.executable, "-c", START, *program], capture_output=True, text=True, check=True).stdout
-    code, processor, memory = map(float, said.split())
-    if code:
-        raise SystemExit(f"failed: {' '.join(words)}")
-    return Cost(time.monotonic() - begun, processor, memory)
 
 
 def call(run: Run, x: Tensor) -> Cost:
