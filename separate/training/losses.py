@@ -32,13 +32,16 @@ def mask_loss(masks: Tensor, targets: Tensor, weight: Tensor, groups: Tensor) ->
     return (error / (level + 1e-2 * level.mean() + 1e-6)).mean()
 
 
-def sdr_loss(masks: Tensor, common: Tensor, power: Tensor, energy: Tensor, groups: Tensor) -> Tensor:
+def sdr_loss(
+    masks: Tensor, common: Tensor, power: Tensor, energy: Tensor, groups: Tensor, first: float = 1.0
+) -> Tensor:
     """Measure what is wrong with the stems that ratio masks cut out of the mixture X, beside the true stems S.
 
     m' = m / Σⱼ mⱼ,   L = mean over items and sources of log(Σ |S − m' X|² / Σ |S|²)
 
     Where m' is one number over a band, |S − m' X|² = |S|² − 2 m' Re(S X*) + m'² |X|², so sums over bands are all that
-    need be known. A decibel is 0.23. What is 20 dB below the mixture is as good as silent.
+    need be known. A decibel is 0.23. What is 20 dB below the mixture is as good as silent. The first source counts `first` times:
+what is wrong with the voice is wrong with the karaoke track too.
 
     masks, common: Re(S X*) (frame, item, source, band); power: |X|² (frame, item, band); energy: |S|² of all frames
     (item, source, band); groups (item, group, source).
@@ -48,7 +51,8 @@ def sdr_loss(masks: Tensor, common: Tensor, power: Tensor, energy: Tensor, group
         masks = torch.einsum("igs,fisb->figb", groups, masks)  # what is common is kept with the last of a group
     wrong = (masks * (masks * power.unsqueeze(2) - 2 * common)).sum((0, 3)) + energy.sum(2)  # (item, source)
     quiet = 1e-2 * energy.sum((1, 2)).unsqueeze(1) + 1e-6
-    return ((wrong.clamp(min=0) + quiet) / (energy.sum(2) + quiet)).log().mean()
+    error = ((wrong.clamp(min=0) + quiet) / (energy.sum(2) + quiet)).log().mean(0)  # (source)
+    return (error.sum() + (first - 1) * error[0]) / (len(error) + first - 1)
 
 
 def cross_entropy(p: Tensor, share: Tensor) -> Tensor:
