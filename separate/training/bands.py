@@ -145,7 +145,9 @@ def band_loss(
 ) -> Tensor:
     """Judge the masks of `net` on a batch: as `shares` of magnitudes, which is learnt fast, and by the `sdr` of stems.
 
-    Of these the `first` may count more. With an `agreement`, every so many batches also what it says of one half of the mixes, given `surroundings` frames
+    Of these the `first` may count more.
+
+    With an `agreement`, every so many batches also what it says of one half of the mixes, given `surroundings` frames
     beyond the middle and a random memory, against what it says of the whole. A net that forgets within these
     surroundings, whatever went before, separates chunks as it does whole songs: on three seconds at a time alone, GRUs
     learn states that drift over minutes.

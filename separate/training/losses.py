@@ -40,8 +40,8 @@ def sdr_loss(
     m' = m / Σⱼ mⱼ,   L = mean over items and sources of log(Σ |S − m' X|² / Σ |S|²)
 
     Where m' is one number over a band, |S − m' X|² = |S|² − 2 m' Re(S X*) + m'² |X|², so sums over bands are all that
-    need be known. A decibel is 0.23. What is 20 dB below the mixture is as good as silent. The first source counts `first`
-    times: what is wrong with the voice is wrong with the karaoke track too.
+    need be known. A decibel is 0.23. What is 20 dB below the mixture is as good as silent. The first source counts
+    `first` times: what is wrong with the voice is wrong with the karaoke track too.
 
     masks, common: Re(S X*) (frame, item, source, band); power: |X|² (frame, item, band); energy: |S|² of all frames
     (item, source, band); groups (item, group, source).
