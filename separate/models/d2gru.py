@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import lcm
 from typing import Any
 
 import torch
@@ -39,7 +40,7 @@ class D2GRUConfig:
     sample_rate: int = 44100
     n_fft: int = 4096
     hop: int = 1024
-    segment: float = 10.0  # seconds of a chunk
+    segment: float = 12.0  # seconds of a chunk
     context: float = 1.0  # of which so many at either end are only surroundings
     bins: int = 0  # the net hears bins below this one; 0: all
     bands: int = 0  # and these averaged to so many bands, which its masks have too; 0: no averaging
@@ -216,11 +217,14 @@ class Block(nn.Module):
 class D2GRU(nn.Module):
     """The whole model, from mixture to stems."""
 
+    overlap = 0.03  # chunks whose surroundings are heard need but a short fade from one to the next
+
     def __init__(self, config: D2GRUConfig) -> None:
         super().__init__()
         self.config = config
         self.sources, self.sample_rate = config.sources, config.sample_rate
         self.segment, self.context = config.segment, config.context
+        self.grid = config.hop * lcm(*config.gru_dilation)  # samples: on it, chunks see the song's frames, folded alike
         self.sums = not config.griffin_lim
         if config.width >= WIDE:
             self.batch = 16  # the GRUs read their weights for every step, and more chunks share them

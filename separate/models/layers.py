@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-__all__ = ["Bands", "check_frames", "check_names", "fold_weight_norm", "normed", "songs_of", "weight_norm_"]
+__all__ = ["Bands", "check_frames", "check_names", "fold_weight_norm", "line_of", "normed", "songs_of", "weight_norm_"]
 
 _G, _V = "parametrizations.weight.original0", "parametrizations.weight.original1"
 
@@ -48,15 +48,20 @@ def songs_of(nets: Iterable[nn.Module], mixture: Tensor) -> Iterator[Tensor]:
         yield m.mean(1, keepdim=True) if mixture.shape[1] == 1 else m
 
 
+def line_of(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Find what a norm multiplies by, and what it adds then, for inference."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    return scale, norm.bias - norm.running_mean * scale
+
+
 def normed(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
     """Convolve and normalise in one go, for inference: (batch, inputs, bin, frame) -> (batch, outputs, bin, frame).
 
     γ (w * x + b − μ) / √(σ² + ε) + β is a convolution too.
     """
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    bias = norm.bias - norm.running_mean * scale
+    scale, bias = line_of(norm)
     if conv.bias is not None:
         bias = bias + conv.bias * scale
     weight = conv.weight * scale[:, None, None, None]

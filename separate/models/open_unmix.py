@@ -14,13 +14,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from separate.dsp.parallel import side_by_side
 from separate.dsp.stft import STFT
-from separate.models.layers import check_frames, check_names, songs_of
+from separate.models.layers import check_frames, check_names, line_of, songs_of
+from separate.models.recurrent import ROWS, Product, coarse
 from separate.models.spectral import check_post, separate_magnitudes
 
 __all__ = ["PRESETS", "OpenUnmix", "OpenUnmixConfig"]
@@ -101,6 +104,39 @@ class Net(nn.Module):
         return torch.addcmul(self.output_mean[:, None], y, self.output_scale[:, None]).relu() * mixture
 
 
+class Inference:
+    """A net for inference on a processor, which has heard all songs of a batch and answers for one after the other.
+
+    Norms and scales are part of the weights, which are laid out once. Here everything is (frame, width), as spectrograms
+    lie in memory, and goes through in blocks of frames that stay in the cache.
+    """
+
+    def __init__(self, mixture: Tensor, net: Net) -> None:
+        low = coarse(mixture)
+        total = net.bn3.num_features // 2
+        scale, shift = line_of(net.bn1)
+        weight = net.fc1.weight * scale[:, None] * net.input_scale.repeat(2)
+        fc1 = Product(weight, torch.addmv(shift, weight, net.input_mean.repeat(2)), low, ROWS)
+        scale, shift = line_of(net.bn2)
+        self.fc2 = Product(net.fc2.weight * scale[:, None], shift, low, ROWS)
+        scale, shift = (v * net.output_scale.repeat(2) for v in line_of(net.bn3))
+        self.fc3 = Product(net.fc3.weight * scale[:, None], shift + net.output_mean.repeat(2), low, ROWS)
+        self.mixture = mixture
+        batch, _, _, frames = mixture.shape
+        self.x = torch.empty(frames, batch, net.fc1.out_features, dtype=low)
+        for song, x in zip(mixture, self.x.unbind(1), strict=True):
+            for block, out in zip(song[:, : net.bins].split(ROWS, 2), x.split(ROWS), strict=True):
+                torch.tanh(fc1(block.to(low).permute(2, 0, 1).flatten(1)), out=out)
+        self.y = net.lstm(self.x)[0]  # (frame, batch, width)
+
+    def answer(self, i: int, m: Tensor) -> None:
+        """Write one source's magnitudes of song `i` to (2, bin, frame)."""
+        blocks = (self.x[:, i].split(ROWS), self.y[:, i].split(ROWS), self.mixture[i].split(ROWS, 2), m.split(ROWS, 2))
+        for x, y, mixture, out in zip(*blocks, strict=True):
+            mask = self.fc3(self.fc2(torch.cat([x, y], 1)).relu_()).relu_()  # (frame, 2 · bin)
+            torch.mul(mask.unflatten(1, (2, -1)).permute(1, 2, 0), mixture, out=out)
+
+
 class OpenUnmix(nn.Module):
     """The whole model, from mixture to stems.
 
@@ -125,7 +161,15 @@ class OpenUnmix(nn.Module):
 
         (batch, channel, bin, frame) -> for each of the batch (source, channel, bin, frame).
         """
-        return songs_of(self.nets.values(), mixture)
+        if self.training or torch.is_grad_enabled() or not mixture.is_cpu:
+            yield from songs_of(self.nets.values(), mixture)
+            return
+        stereo = mixture.expand(-1, 2, -1, -1)
+        nets = side_by_side(partial(Inference, stereo), list(self.nets.values()))
+        for i, song in enumerate(stereo):
+            m = song.mT.new_empty(len(nets), *song.mT.shape).mT
+            side_by_side(lambda pair: pair[0].answer(i, pair[1]), list(zip(nets, m, strict=True)))
+            yield m.mean(1, keepdim=True) if mixture.shape[1] == 1 else m
 
     def estimate(self, mixture: Tensor) -> Tensor:
         """Estimate every source's magnitudes.

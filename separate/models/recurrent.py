@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Product", "recur"]
+__all__ = ["ROWS", "Product", "coarse", "recur"]
 
 ROWS = 256  # of the product that finds the gates of some steps at once
 
@@ -53,13 +53,18 @@ def ordered(weight: Tensor, rows: int) -> Tensor | None:
     return found
 
 
+def coarse(x: Tensor) -> torch.dtype:
+    """Say in which precision to compute products of `x`: its own, or that of `torch.autocast`."""
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") and x.dtype == torch.float32 else x.dtype
+
+
 def recur(gru: nn.GRU, x: Tensor, fed_back: bool = False) -> Tensor:
     """Run a GRU that starts at zero: (step, row, inputs) -> (step, row, hidden).
 
     Products are computed in the precision of x, or of `torch.autocast`, the state in float32 or better. If the input is
     fed back, it is added to the state after every step.
     """
-    low = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") and x.dtype == torch.float32 else x.dtype
+    low = coarse(x)
     weight_x, weight_h, bias_x, bias_h = gru.all_weights[0]
     of_input = Product(weight_x, bias_x, low, ROWS)
     of_state = Product(weight_h, bias_h, low, x.shape[1])
