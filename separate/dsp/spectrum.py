@@ -34,10 +34,8 @@ class Spectrum(nn.Module):
         spec = torch.stft(
             x.flatten(0, 1), self.n_fft, self.hop, window=window, center=False, normalized=True, return_complex=True
         )
-        parts = torch.view_as_real(spec[:, :-1]).view(
-            batch, channels, self.n_fft // 2, -1, 2
-        )  # (batch, channel, bin, frame, 2)
-        return parts.permute(0, 2, 3, 1, 4).flatten(3).permute(0, 3, 1, 2)
+        spec = torch.unflatten(spec[:, :-1], 0, (batch, channels)).permute(0, 2, 3, 1)  # (batch, bin, frame, channel)
+        return torch.view_as_real(spec.contiguous()).flatten(3).permute(0, 3, 1, 2)
 
     def mirrored(self, audio: Tensor, after: int) -> Tensor:
         """Continue a song by its reflection; by silence before that, if it is shorter than what is to be reflected."""
@@ -49,12 +47,11 @@ class Spectrum(nn.Module):
     def inverse(self, parts: Tensor, length: int) -> Tensor:
         """(batch, 2 · channel, frequency, frame) -> (batch, channel, length)."""
         frames, start = parts.shape[3], self.edge if self.reflect else 0
-        spec = torch.unflatten(parts.permute(0, 3, 2, 1), 3, (-1, 2)).permute(
-            0, 3, 1, 2, 4
-        )  # (batch, channel, frame, bin, 2)
-        full = F.pad(torch.view_as_complex(spec.contiguous()), (0, 1))  # with the highest bin
+        pairs = torch.unflatten(parts.permute(0, 2, 3, 1).contiguous(), 3, (-1, 2))  # (batch, bin, frame, channel, 2)
+        spec = torch.view_as_complex(pairs).permute(0, 3, 2, 1)  # (batch, channel, frame, bin)
         window = self.window.to(parts.dtype)
-        waves = torch.fft.irfft(full, self.n_fft, norm="ortho").mul_(window)  # (batch, channel, frame, sample)
+        # The highest bin is silent.
+        waves = torch.fft.irfft(spec, self.n_fft, norm="ortho").mul_(window)  # (batch, channel, frame, sample)
         # Two silent frames at either end weigh too: but at an end too early they are not all the window needs.
         weight = self.overlapped(window.square().expand(frames + 4, -1))[2 * self.hop :]
         return self.overlapped(waves)[..., start : start + length] / weight[start : start + length]

@@ -5,15 +5,21 @@
 LSTM and attention are in the deep layers only. A branch is a few times narrower than the layer it sits in. Everything
 is (row, channel, 1, time), a row being a song, or a frequency of one, with the channels next to each other in memory:
 there a convolution is a matrix product without copies.
+
+Products are cheap here, and passes over wide features are what takes the time. So the two halves of a GLU are computed
+apart, and the norm before one is found from the narrow input of the convolution before that.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["HEADS", "LSTM", "DConv", "TimeConv", "TimeTransposed", "channels_last", "check_width", "rescale_"]
+__all__ = ["HEADS", "LSTM", "DConv", "TimeConv", "TimeTransposed", "channels_last", "check_width", "gated", "rescale_"]
 
 STEPS = 200  # that an LSTM hears at once
 HEADS, DECAYS = 4, 4  # of local attention, and of each of its heads
@@ -22,10 +28,10 @@ HEADS, DECAYS = 4, 4  # of local attention, and of each of its heads
 class TimeConv(nn.Conv1d):
     """nn.Conv1d over (batch, channel, row, time)."""
 
-    def forward(self, input: Tensor) -> Tensor:
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Convolve: (batch, inputs, row, time) -> (batch, outputs, row, time / stride)."""
         stride, padding, dilation = (1, *self.stride), (0, int(self.padding[0])), (1, *self.dilation)
-        return F.conv2d(input, self.weight.unsqueeze(2), self.bias, stride, padding, dilation)
+        return F.conv2d(input, weight.unsqueeze(2), bias, stride, padding, dilation)
 
 
 class TimeTransposed(nn.ConvTranspose1d):
@@ -134,7 +140,7 @@ class DConv(nn.Module):
         for i in range(depth):
             branch: list[nn.Module] = [
                 TimeConv(width, inner, 3, dilation=2**i, padding=2**i),
-                nn.GroupNorm(1, inner),
+                RowNorm(inner),
                 nn.GELU(),
                 *([FramedLSTM(inner)] if lstm else []),
                 *([LocalAttention(inner)] if attention else []),
@@ -149,8 +155,60 @@ class DConv(nn.Module):
         """(batch, channel, frequency, time) -> (batch, channel, frequency, time): a row of its own each frequency."""
         rows = x.permute(0, 2, 3, 1).flatten(0, 1).unsqueeze(1).permute(0, 3, 1, 2)  # (row, channel, 1, time)
         for layer in self.layers:
-            rows = rows + layer(rows)
+            *narrow, conv, norm, _, scale = cast("Iterable[Any]", layer)
+            y = rows
+            for part in narrow:
+                y = part(y)
+            rows = torch.addcmul(rows, *normed_gate(y, conv, norm, scale.scale))
         return rows.permute(0, 2, 3, 1).reshape(*x.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)
+
+
+class RowNorm(nn.GroupNorm):
+    """nn.GroupNorm of one group over (row, channel, 1, time): a row at once, as it lies in memory."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(1, width)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(row, channel, 1, time) -> (row, channel, 1, time)."""
+        x = input.permute(0, 2, 3, 1)  # (row, 1, time, channel)
+        weight, bias = (each.expand(x.shape[1:]).contiguous() for each in (self.weight, self.bias))
+        return F.layer_norm(x, x.shape[1:], weight, bias, self.eps).permute(0, 3, 1, 2)
+
+
+def normed_gate(x: Tensor, conv: nn.Conv1d, norm: nn.GroupNorm, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute the factors of scale · GLU(norm(conv x)), where the convolution has a kernel of 1, and is wide.
+
+    With x' = (x, 1) and W' = (W, b) it gives W' x'. Over all outputs o and times t that has the mean w̄ · x̄ and the mean
+    square Σᵢⱼ (W'ᵀ W' / O)ᵢⱼ (Σₜ x' x'ᵀ / T)ᵢⱼ, with w̄ and x̄ the means over o and over t. So the normed is again such a
+    product: γ (W' x' − μ) / σ + β = γ W' (x' / σ) − γ (μ / σ) + β.
+
+    (row, inner, 1, time) -> twice (row, width, 1, time).
+    """
+    assert conv.bias is not None
+    fine = torch.promote_types(x.dtype, torch.float32)
+    with torch.autocast(x.device.type, enabled=False):
+        rows = F.pad(x.squeeze(2).mT.to(fine), (0, 1), value=1.0)  # (row, time, inner + 1)
+        weight = torch.cat([conv.weight.squeeze(2), conv.bias.unsqueeze(1)], 1).to(fine)  # (outputs, inner + 1)
+        squares = rows.mT @ rows / rows.shape[1]
+        mean = squares[:, -1] @ weight.mean(0)
+        var = (squares * (weight.mT @ weight / len(weight))).sum((1, 2)) - mean.square()
+        inverse = (var.clamp_min(0) + norm.eps).rsqrt()
+        rows = torch.cat([rows, mean[:, None, None].expand(-1, rows.shape[1], 1)], 2) * inverse[:, None, None]
+    rows = rows.to(x.dtype).mT.unsqueeze(2)  # (row, inner + 2, 1, time)
+    weight = norm.weight.unsqueeze(1) * F.pad(weight, (0, 1), value=-1.0)
+    (to_value, to_gate), (value, gate) = weight[..., None, None].chunk(2), norm.bias.chunk(2)
+    to_value = to_value * scale[:, None, None, None]
+    return F.conv2d(rows, to_value, value * scale), F.conv2d(rows, to_gate, gate).sigmoid_()
+
+
+def gated(conv: nn.Conv1d | nn.Conv2d, x: Tensor) -> Tensor:
+    """Compute GLU(conv x), the halves apart: (batch, inputs, row, time) -> (batch, width, row, time)."""
+    assert conv.bias is not None
+    halves = zip(conv.weight.chunk(2), conv.bias.chunk(2), strict=True)
+    value, gate = (conv._conv_forward(x, weight, bias) for weight, bias in halves)
+    out: Tensor = value * gate.sigmoid_()
+    return out
 
 
 def check_width(width: int, groups: int, compress: float, heads: int) -> None:

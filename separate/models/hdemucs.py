@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from separate.dsp.spectrum import Spectrum
-from separate.models.dconv import HEADS, DConv, TimeConv, TimeTransposed, channels_last, check_width, rescale_
+from separate.models.dconv import HEADS, DConv, TimeConv, TimeTransposed, channels_last, check_width, gated, rescale_
 
 __all__ = ["PRESETS", "HDemucs", "HDemucsConfig"]
 
@@ -179,9 +179,8 @@ class Encoder(Down):
         if config.rewrite:
             self.rewrite: nn.Module = convolution(config.encoder_kernel, level, self.along_time)
             self.norm2 = norm(config, level, 2 * level.width)
-            self.gate: nn.Module = nn.GLU(1)
         else:
-            self.rewrite = self.norm2 = self.gate = nn.Identity()
+            self.rewrite = self.norm2 = nn.Identity()
 
     def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
         """(batch, inputs, frequency, time) -> (batch, width, ...); `other` is the waveform where the two meet."""
@@ -189,8 +188,7 @@ class Encoder(Down):
         if other is not None:
             y = y + other
         y = self.dconv(F.gelu(self.norm1(y)))
-        out: Tensor = self.gate(self.norm2(self.rewrite(y)))
-        return out
+        return rewritten(self.rewrite, self.norm2, y)
 
 
 class Up(nn.Module):
@@ -231,14 +229,13 @@ class Decoder(Up):
         if config.rewrite:
             self.rewrite: nn.Module = convolution(config.decoder_kernel, level, self.along_time)
             self.norm1 = norm(config, level, 2 * level.width)
-            self.gate: nn.Module = nn.GLU(1)
         else:
-            self.rewrite = self.norm1 = self.gate = nn.Identity()
+            self.rewrite = self.norm1 = nn.Identity()
         self.dconv = branches(config, level, "decoder")
 
     def forward(self, x: Tensor, length: int) -> tuple[Tensor, Tensor]:
         """As above."""
-        return super().forward(self.dconv(self.gate(self.norm1(self.rewrite(x)))), length)
+        return super().forward(self.dconv(rewritten(self.rewrite, self.norm1, x)), length)
 
 
 def convolution(kernel: int, level: Level, along_time: bool) -> nn.Module:
@@ -246,6 +243,15 @@ def convolution(kernel: int, level: Level, along_time: bool) -> nn.Module:
     if along_time:
         return TimeConv(level.width, 2 * level.width, kernel, padding=kernel // 2)
     return nn.Conv2d(level.width, 2 * level.width, kernel, padding=kernel // 2)
+
+
+def rewritten(conv: Any, norm: nn.Module, x: Tensor) -> Tensor:
+    """Compute GLU(norm(conv x)), where a layer has such a convolution: (batch, width, ...) -> (batch, width, ...)."""
+    if isinstance(conv, nn.Identity):
+        return x
+    if isinstance(norm, nn.Identity):
+        return gated(conv, x)
+    return F.glu(norm(conv(x)), 1)
 
 
 def norm(config: HDemucsConfig, level: Level, width: int) -> nn.Module:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from separate.dsp.parallel import side_by_side
 from separate.models.dconv import Scale, TimeConv, channels_last
 from separate.models.hdemucs import HDemucs, HDemucsConfig, levels
+from separate.models.recurrent import Product
 
 __all__ = ["PRESETS", "HTDemucs", "HTDemucsConfig"]
 
@@ -73,6 +74,17 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Compute x Wᵀ + b; for inference on a CPU by oneDNN, in float32 a sixth faster than as `F.linear` does it.
+
+    (batch, token, inputs) -> (batch, token, outputs).
+    """
+    if not x.is_cpu or torch.is_grad_enabled():
+        return F.linear(x, weight, bias)
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+    return Product(weight, bias, dtype, x.shape[1])(x.to(dtype))
+
+
 class Attention(nn.Module):
     """Multi-head attention; weights as in nn.MultiheadAttention, which holds all dot products in memory at once."""
 
@@ -89,17 +101,16 @@ class Attention(nn.Module):
         """Hear `other`, for each token of x: (batch, token, width), (batch, other, width) -> (batch, token, width)."""
         width = x.shape[2]
         if other is x:
-            q, k, v = F.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, 2)
+            q, k, v = linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, 2)
         else:
-            q = F.linear(x, self.in_proj_weight[:width], self.in_proj_bias[:width])
-            k, v = F.linear(other, self.in_proj_weight[width:], self.in_proj_bias[width:]).chunk(2, 2)
+            q = linear(x, self.in_proj_weight[:width], self.in_proj_bias[:width])
+            k, v = linear(other, self.in_proj_weight[width:], self.in_proj_bias[width:]).chunk(2, 2)
         q, k, v = (torch.unflatten(part, 2, (self.heads, -1)).transpose(1, 2) for part in (q, k, v))
         if q.is_cpu and q.dtype == torch.bfloat16 and not torch.is_grad_enabled():
             y = attend(q, k, v)
         else:
             y = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout if self.training else 0.0)
-        out: Tensor = self.out_proj(y.transpose(1, 2).flatten(2))
-        return out
+        return linear(y.transpose(1, 2).flatten(2), self.out_proj.weight, self.out_proj.bias)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -144,9 +155,10 @@ class Layer(nn.Module):
 
     def rest(self, x: Tensor, heard: Tensor, norm: nn.Module) -> Tensor:
         """Add what attention heard, and the feed-forward net: (batch, token, width) -> (batch, token, width)."""
-        x = x + self.gamma_1.scale * self.dropped(heard)
-        y = self.linear2(self.dropped(F.gelu(self.linear1(norm(x)))))
-        out: Tensor = self.norm_out(x + self.gamma_2.scale * self.dropped(y))
+        x = torch.addcmul(x, self.gamma_1.scale, self.dropped(heard))
+        y = F.gelu(linear(norm(x), self.linear1.weight, self.linear1.bias))
+        y = linear(self.dropped(y), self.linear2.weight, self.linear2.bias)
+        out: Tensor = self.norm_out(torch.addcmul(x, self.gamma_2.scale, self.dropped(y)))
         return out
 
     def dropped(self, x: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -12,6 +12,7 @@ import torch
 from separate.checkpoints.weights import load
 from separate.errors import CheckpointError
 from separate.models import build
+from separate.models.dconv import DConv, RowNorm, TimeConv, gated
 from separate.models.hdemucs import PRESETS as HYBRID_PRESETS
 from separate.models.hdemucs import HDemucs, HDemucsConfig
 from separate.models.htdemucs import PRESETS as TRANSFORMER_PRESETS
@@ -31,6 +32,8 @@ def difference(package: Any, path: Path, length: int) -> float:
     assert expected.std() > 1e-4
     return float((stems - expected).abs().max())
 
+
+M = TypeVar("M", bound=torch.nn.Module)
 
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("HDemucs", HYBRID),
@@ -93,6 +96,50 @@ def test_twice_the_rate_and_back_is_the_song_below_the_cutoff() -> None:
     assert up.shape == (1, 2, 8000)
     torch.testing.assert_close(up[..., 200:-200:2], tone[..., 100:-100], rtol=0, atol=1e-3)
     torch.testing.assert_close(Resampler(1, 2)(up)[..., 100:-100], tone[..., 100:-100], rtol=0, atol=1e-3)
+
+
+def shaken(module: M) -> M:
+    """Give all weights and biases something to do."""
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter)
+    return module
+
+
+def features(rows: int, channels: int, time: int) -> torch.Tensor:
+    """Draw some, of a mean and a deviation that are not 0 and 1, with channels next to each other in memory."""
+    x = 3 * torch.randn(rows, channels, 1, time, generator=torch.Generator().manual_seed(0)) + 2
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def plainly(branches: DConv, x: torch.Tensor) -> torch.Tensor:
+    """Run the layers of residual branches one by one, as written in their docstring."""
+    rows = x.transpose(1, 2).flatten(0, 1).unsqueeze(2)  # (row, channel, 1, time)
+    for layer in branches.layers:
+        rows = rows + layer(rows)
+    return torch.unflatten(rows.squeeze(2), 0, (len(x), -1)).transpose(1, 2)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_residual_branches_are_what_their_layers_say_one_after_the_other(batch: int) -> None:
+    torch.manual_seed(0)
+    branches = shaken(DConv(16, depth=2, compress=4, init=1.0, lstm=False, attention=False)).double()
+    x = features(batch, 16, 4 * 50).double().view(batch, 16, 4, 50)
+    x.requires_grad_()
+    torch.testing.assert_close(branches(x), plainly(branches, x))
+    (slope,) = torch.autograd.grad(branches(x).sin().sum(), x)
+    (expected,) = torch.autograd.grad(plainly(branches, x).sin().sum(), x)
+    torch.testing.assert_close(slope, expected)
+
+
+def test_a_row_is_normed_as_one_group() -> None:
+    norm, x = shaken(RowNorm(6)), features(5, 6, 40)
+    torch.testing.assert_close(norm(x), torch.nn.GroupNorm.forward(norm, x))
+
+
+@pytest.mark.parametrize("conv", [TimeConv(6, 8, 3, padding=1), torch.nn.Conv2d(6, 8, 3, padding=1)])
+def test_a_gate_of_two_halves_is_a_gate(conv: TimeConv | torch.nn.Conv2d) -> None:
+    x = features(2, 6, 40)
+    torch.testing.assert_close(gated(conv, x), torch.nn.functional.glu(conv(x), 1))
 
 
 def tiny_transformer() -> HTDemucs:
