@@ -107,16 +107,15 @@ class Net(nn.Module):
 class Inference:
     """A net for inference on a processor, which has heard all songs of a batch and answers for one after the other.
 
-    Norms and scales are part of the weights, which are laid out once. Here everything is (frame, width), as spectrograms
-    lie in memory, and goes through in blocks of frames that stay in the cache.
+    It computes what `Net` does. Norms and the output's scale are part of the weights, which are laid out once; all but
+    the LSTM is (frame, width), as spectrograms lie in memory, and done for some frames at a time, which stay in the
+    cache. The input's scale is no part of the weights: without the mean of what is heard, products are more exact.
     """
 
     def __init__(self, mixture: Tensor, net: Net) -> None:
         low = coarse(mixture)
-        total = net.bn3.num_features // 2
         scale, shift = line_of(net.bn1)
-        weight = net.fc1.weight * scale[:, None] * net.input_scale.repeat(2)
-        fc1 = Product(weight, torch.addmv(shift, weight, net.input_mean.repeat(2)), low, ROWS)
+        fc1 = Product(net.fc1.weight * scale[:, None], shift, low, ROWS)
         scale, shift = line_of(net.bn2)
         self.fc2 = Product(net.fc2.weight * scale[:, None], shift, low, ROWS)
         scale, shift = (v * net.output_scale.repeat(2) for v in line_of(net.bn3))
@@ -125,16 +124,27 @@ class Inference:
         batch, _, _, frames = mixture.shape
         self.x = torch.empty(frames, batch, net.fc1.out_features, dtype=low)
         for song, x in zip(mixture, self.x.unbind(1), strict=True):
-            for block, out in zip(song[:, : net.bins].split(ROWS, 2), x.split(ROWS), strict=True):
-                torch.tanh(fc1(block.to(low).permute(2, 0, 1).flatten(1)), out=out)
+            for block, out in zip(torch.split(song[:, : net.bins], ROWS, 2), torch.split(x, ROWS), strict=True):
+                heard = (block.permute(2, 0, 1) + net.input_mean) * net.input_scale  # (frame, 2, bin)
+                torch.tanh(fc1(heard.to(low).flatten(1)), out=out)
         self.y = net.lstm(self.x)[0]  # (frame, batch, width)
 
     def answer(self, i: int, m: Tensor) -> None:
         """Write one source's magnitudes of song `i` to (2, bin, frame)."""
-        blocks = (self.x[:, i].split(ROWS), self.y[:, i].split(ROWS), self.mixture[i].split(ROWS, 2), m.split(ROWS, 2))
-        for x, y, mixture, out in zip(*blocks, strict=True):
+        frames = (torch.split(v[:, i], ROWS) for v in (self.x, self.y))
+        bins = (torch.split(v, ROWS, 2) for v in (self.mixture[i], m))
+        for x, y, mixture, out in zip(*frames, *bins, strict=True):
             mask = self.fc3(self.fc2(torch.cat([x, y], 1)).relu_()).relu_()  # (frame, 2 · bin)
-            torch.mul(mask.unflatten(1, (2, -1)).permute(1, 2, 0), mixture, out=out)
+            torch.mul(mask.view(len(mask), 2, -1).permute(1, 2, 0), mixture, out=out)
+
+
+def room(mixture: Tensor, sources: int) -> Tensor:
+    """Make room for all sources' magnitudes, which lie frame by frame as spectrograms do.
+
+    (..., channel, bin, frame) -> (..., source, channel, bin, frame).
+    """
+    *batch, channels, bins, frames = mixture.shape
+    return mixture.new_empty(*batch, sources, channels, frames, bins).mT
 
 
 class OpenUnmix(nn.Module):
@@ -164,11 +174,13 @@ class OpenUnmix(nn.Module):
         if self.training or torch.is_grad_enabled() or not mixture.is_cpu:
             yield from songs_of(self.nets.values(), mixture)
             return
-        stereo = mixture.expand(-1, 2, -1, -1)
+        stereo = mixture.expand(-1, 2, -1, -1)  # two channels stay as they are
         nets = side_by_side(partial(Inference, stereo), list(self.nets.values()))
-        for i, song in enumerate(stereo):
-            m = song.mT.new_empty(len(nets), *song.mT.shape).mT
-            side_by_side(lambda pair: pair[0].answer(i, pair[1]), list(zip(nets, m, strict=True)))
+        for i in range(len(stereo)):
+            m = room(stereo[i], len(nets))
+            side_by_side(
+                lambda piece: piece[0].answer(*piece[1:]), [(net, i, out) for net, out in zip(nets, m, strict=True)]
+            )
             yield m.mean(1, keepdim=True) if mixture.shape[1] == 1 else m
 
     def estimate(self, mixture: Tensor) -> Tensor:
@@ -176,4 +188,10 @@ class OpenUnmix(nn.Module):
 
         (batch, channel, bin, frame) -> (batch, source, channel, bin, frame).
         """
-        return torch.stack(list(self.songs(mixture)))
+        songs = self.songs(mixture)
+        if self.training or torch.is_grad_enabled():
+            return torch.stack(list(songs))
+        m = room(mixture, len(self.nets))
+        for all_sources, song in zip(m, songs, strict=True):
+            all_sources.copy_(song)
+        return m

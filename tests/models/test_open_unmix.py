@@ -14,6 +14,7 @@ from separate.checkpoints.weights import load, save
 from separate.errors import CheckpointError
 from separate.models import build
 from separate.models.open_unmix import PRESETS, OpenUnmix, OpenUnmixConfig
+from separate.models.recurrent import ROWS
 from separate.separator import choose_chunking
 from separate.stream import stream
 
@@ -89,6 +90,39 @@ def test_the_nets_are_those_of_the_package(changes: dict[str, Any]) -> None:
         for i, net in enumerate(theirs(model).values()):
             torch.testing.assert_close(ours[:, i], net(m.clone()), rtol=0, atol=1e-5)
     assert 0.1 < float((ours > 0).float().mean()) <= 1
+
+
+@pytest.mark.parametrize("automatic", [False, True])
+@pytest.mark.parametrize("changes", VARIANTS)
+def test_for_inference_nets_are_written_otherwise_but_say_the_same(changes: dict[str, Any], automatic: bool) -> None:
+    model = tiny(**changes)
+    m = torch.rand(3, 2, 513, ROWS + 9)  # more than a block of frames
+    with torch.autocast("cpu", torch.bfloat16, enabled=automatic):
+        expected = model.estimate(m).detach()
+        with torch.inference_mode():
+            ours = model.estimate(m)
+            alone = torch.cat([model.estimate(song[None]) for song in m])
+            turned = model.estimate(m.mT.contiguous().mT)  # as `STFT` lays it out
+    error = float((ours - expected).norm() / expected.norm())
+    assert error < (1e-2 if automatic else 1e-6)
+    assert float((alone - ours).norm() / ours.norm()) < 1e-6  # the LSTM of torch rounds otherwise for one row
+    assert torch.equal(turned, ours)
+
+
+def test_weights_that_change_are_heard_at_once() -> None:
+    model, m = tiny(), torch.rand(1, 2, 513, 9)
+    with torch.inference_mode():
+        before = model.estimate(m)
+    nets: Any = model.nets.values()
+    with torch.no_grad():
+        for net in nets:
+            net.output_mean.add_(1)
+            net.bn2.running_mean.add_(1)
+    expected = model.estimate(m).detach()
+    with torch.inference_mode():
+        after = model.estimate(m)
+    torch.testing.assert_close(after, expected, rtol=0, atol=1e-5)
+    assert not torch.allclose(after, before)
 
 
 @pytest.mark.parametrize("iterations", [0, 1, 2])
