@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
+from torch import nn
 from torch.overrides import TorchFunctionMode
 
 __all__ = ["Undrawn"]
@@ -25,5 +26,7 @@ class Undrawn(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Leave out the memory of tensors that are made without values."""
+        if func is nn.init.normal_:  # on "meta" that is a program in Python, behind a second of torch's compiler
+            return (kwargs or {})["tensor"]
         where = {"device": "meta"} if func is torch.empty else {}
         return func(*args, **{**(kwargs or {}), **where})

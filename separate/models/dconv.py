@@ -227,6 +227,8 @@ def rescale_(model: nn.Module, reference: float) -> None:
     """Divide weight and bias of every convolution by √α, where α = std(weight) / `reference`."""
     for layer in model.modules():
         if isinstance(layer, nn.Conv1d | nn.ConvTranspose1d | nn.Conv2d | nn.ConvTranspose2d):
+            if layer.weight.is_meta:  # it will be loaded
+                continue
             scale = (layer.weight.detach().std() / reference).sqrt()
             for parameter in layer.parameters():
                 parameter.data /= scale

@@ -274,9 +274,9 @@ class FrequencyEmbedding(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(bins, width)
         self.scale = scale
-        with torch.no_grad():  # neighbours start alike
-            root = torch.arange(1, bins + 1, device=self.embedding.weight.device).sqrt().unsqueeze(1)
-            self.embedding.weight.copy_(self.embedding.weight.cumsum(0) / root / scale)
+        weight = self.embedding.weight.data
+        if not weight.is_meta:  # neighbours start alike
+            weight.copy_(weight.cumsum(0) / torch.arange(1, bins + 1).sqrt().unsqueeze(1) / scale)
 
     def forward(self) -> Tensor:
         """-> (width, frequency, 1)."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import torch
@@ -21,6 +23,19 @@ def test_layers_have_no_weights_and_tables_have_values() -> None:
     assert tables
     assert not any(table.is_meta for table in tables.values())
     assert not nn.Linear(2, 2).weight.is_meta
+
+
+def test_no_model_needs_the_compiler_to_be_loaded() -> None:
+    program = """
+import sys
+from separate.checkpoints.undrawn import Undrawn
+from separate.models import MODELS, build
+for name in MODELS:
+    with Undrawn():
+        build(name, {"models": [{"architecture": "demucs"}]} if name == "bag" else {})
+    assert "torch._dynamo" not in sys.modules, name
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_what_is_loaded_is_mapped_where_its_precision_is_the_models(tmp_path: Path) -> None:
