@@ -74,15 +74,26 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Compute x Wᵀ + b; for inference on a CPU by oneDNN, in float32 a sixth faster than as `F.linear` does it.
+class Linear:
+    """x -> x Wᵀ + b; for inference on a CPU by oneDNN, in float32 a sixth faster than as `F.linear` does it.
 
-    (batch, token, inputs) -> (batch, token, outputs).
+    Weights stay laid out until there are others.
     """
-    if not x.is_cpu or torch.is_grad_enabled():
-        return F.linear(x, weight, bias)
-    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
-    return Product(weight, bias, dtype, x.shape[1])(x.to(dtype))
+
+    def __init__(self) -> None:
+        self.kept: tuple[object, tuple[Tensor, Tensor], Product] | None = None
+
+    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """(batch, token, inputs) -> (batch, token, outputs)."""
+        if not x.is_cpu or torch.is_grad_enabled() or weight.is_inference():
+            return F.linear(x, weight, bias)
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+        now = dtype, *((each.data_ptr(), len(each), each._version) for each in (weight, bias))
+        kept = self.kept
+        if kept is None or kept[0] != now:
+            # With the weights themselves, whose place in memory is theirs alone for so long.
+            self.kept = kept = now, (weight, bias), Product(weight, bias, dtype, x.shape[1])
+        return kept[2](x.to(dtype))
 
 
 class Attention(nn.Module):
@@ -91,6 +102,7 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads, self.dropout = heads, dropout
+        self.first, self.second, self.last = Linear(), Linear(), Linear()
         self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
         self.out_proj = nn.Linear(width, width)
@@ -101,16 +113,16 @@ class Attention(nn.Module):
         """Hear `other`, for each token of x: (batch, token, width), (batch, other, width) -> (batch, token, width)."""
         width = x.shape[2]
         if other is x:
-            q, k, v = linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, 2)
+            q, k, v = self.first(x, self.in_proj_weight, self.in_proj_bias).chunk(3, 2)
         else:
-            q = linear(x, self.in_proj_weight[:width], self.in_proj_bias[:width])
-            k, v = linear(other, self.in_proj_weight[width:], self.in_proj_bias[width:]).chunk(2, 2)
+            q = self.first(x, self.in_proj_weight[:width], self.in_proj_bias[:width])
+            k, v = self.second(other, self.in_proj_weight[width:], self.in_proj_bias[width:]).chunk(2, 2)
         q, k, v = (torch.unflatten(part, 2, (self.heads, -1)).transpose(1, 2) for part in (q, k, v))
         if q.is_cpu and q.dtype == torch.bfloat16 and not torch.is_grad_enabled():
             y = attend(q, k, v)
         else:
             y = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout if self.training else 0.0)
-        return linear(y.transpose(1, 2).flatten(2), self.out_proj.weight, self.out_proj.bias)
+        return self.last(y.transpose(1, 2).flatten(2), self.out_proj.weight, self.out_proj.bias)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -149,6 +161,7 @@ class Layer(nn.Module):
         hidden = int(width * config.hidden)
         self.linear1, self.linear2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.first, self.second = Linear(), Linear()
         self.norm_out = SongNorm(width)
         self.gamma_1, self.gamma_2 = Scale(width, 1e-4), Scale(width, 1e-4)
         self.dropout = config.dropout
@@ -156,8 +169,8 @@ class Layer(nn.Module):
     def rest(self, x: Tensor, heard: Tensor, norm: nn.Module) -> Tensor:
         """Add what attention heard, and the feed-forward net: (batch, token, width) -> (batch, token, width)."""
         x = torch.addcmul(x, self.gamma_1.scale, self.dropped(heard))
-        y = F.gelu(linear(norm(x), self.linear1.weight, self.linear1.bias))
-        y = linear(self.dropped(y), self.linear2.weight, self.linear2.bias)
+        y = F.gelu(self.first(norm(x), self.linear1.weight, self.linear1.bias))
+        y = self.second(self.dropped(y), self.linear2.weight, self.linear2.bias)
         out: Tensor = self.norm_out(torch.addcmul(x, self.gamma_2.scale, self.dropped(y)))
         return out
 

@@ -16,7 +16,7 @@ from separate.models.dconv import DConv, RowNorm, TimeConv, gated
 from separate.models.hdemucs import PRESETS as HYBRID_PRESETS
 from separate.models.hdemucs import HDemucs, HDemucsConfig
 from separate.models.htdemucs import PRESETS as TRANSFORMER_PRESETS
-from separate.models.htdemucs import HTDemucs, HTDemucsConfig
+from separate.models.htdemucs import HTDemucs, HTDemucsConfig, Linear
 from separate.models.wdemucs import Resampler, WDemucs, WDemucsConfig
 from tests.models.peers import HYBRID, TRANSFORMER, WAVES, noise, publish, theirs
 
@@ -219,3 +219,20 @@ def test_settings_that_make_no_model_are_refused_by_name_and_value(
 ) -> None:
     with pytest.raises(CheckpointError, match=f"^{architecture}: .*{says}"):
         build(architecture, config)
+
+
+def test_linear_layers_stay_laid_out_until_their_weights_change() -> None:
+    layer, linear, x = torch.nn.Linear(40, 24), Linear(), torch.randn(1, 9, 40)
+    with torch.no_grad():
+        torch.testing.assert_close(linear(x, layer.weight, layer.bias), layer(x))
+        kept = linear.kept
+        linear(x, layer.weight, layer.bias)
+        assert linear.kept is kept
+        layer.weight.mul_(2)
+        torch.testing.assert_close(linear(x, layer.weight, layer.bias), layer(x))
+        few = layer.weight[:8], layer.bias[:8]  # they begin at the same place
+        torch.testing.assert_close(linear(x, *few), layer(x)[..., :8])
+        layer.load_state_dict({"weight": torch.ones(24, 40), "bias": torch.zeros(24)}, assign=True)
+        torch.testing.assert_close(linear(x, layer.weight, layer.bias), layer(x))
+        with torch.autocast("cpu", torch.bfloat16):
+            assert linear(x, layer.weight, layer.bias).dtype == torch.bfloat16
