@@ -29,6 +29,7 @@ from separate.models.spectral import check_post, stems_from
 
 __all__ = ["ABLATIONS", "D2GRU", "D2GRUConfig", "DilatedGRU"]
 
+FEW = 8  # songs that the last layer answers for at once: all sources at full size are the peak of the memory
 WIDE = 1024  # channels: from here on the weights of a GRU do not fit a processor's cache
 
 
@@ -247,8 +248,10 @@ class D2GRU(nn.Module):
 
         (batch, channel, bin, frame) -> for each of the batch (source, channel, bin, frame).
         """
-        for y, x in zip(self.net(mixture), mixture, strict=True):
-            yield self.magnitudes(y, x.abs())
+        hidden = torch.split(self.hidden(mixture), FEW * mixture.shape[1], 1)
+        for x, some in zip(torch.split(mixture, FEW), hidden, strict=True):
+            for song, y in zip(x, self.said(some, x.shape[1]), strict=True):
+                yield self.magnitudes(y, song.abs())
 
     def estimate(self, mixture: Tensor) -> Tensor:
         """Estimate every source's magnitudes from the mixture's spectrogram.
@@ -259,15 +262,23 @@ class D2GRU(nn.Module):
 
     def net(self, mixture: Tensor) -> Tensor:
         """Run the layers: (batch, channel, bin, frame) -> (batch, source, channel, bin or band, frame)."""
+        return self.said(self.hidden(mixture), mixture.shape[1])
+
+    def hidden(self, mixture: Tensor) -> Tensor:
+        """Run all layers but the last: (batch, channel, bin, frame) -> (frame, batch · channel, width)."""
         heard = self.heard(mixture)  # (batch, channel, bin or band, frame)
         if self.config.sides:
             heard = torch.cat([heard, self.heard(mixture - mixture.mean(1, keepdim=True))], 2)
-        x = self.input(heard.flatten(0, 1).log1p().permute(2, 0, 1))  # (frame, batch · channel, width)
+        x: Tensor = self.input(heard.flatten(0, 1).log1p().permute(2, 0, 1))  # (frame, batch · channel, width)
         active = self.config.active
         for block in self.blocks if active < 0 else self.blocks[:active]:
             x = block(x)
+        return x
+
+    def said(self, x: Tensor, channels: int) -> Tensor:
+        """Run the last layer: (frame, batch · channel, width) -> (batch, source, channel, bin or band, frame)."""
         y = self.output.linear(x).float().contiguous()  # (batch · channel, source · bin, frame)
-        return y.view(*mixture.shape[:2], len(self.sources), -1, y.shape[-1]).transpose(1, 2)
+        return y.view(-1, channels, len(self.sources), y.shape[1] // len(self.sources), y.shape[2]).transpose(1, 2)
 
     def heard(self, x: Tensor) -> Tensor:
         """Keep what the net hears of a spectrogram: (..., bin, frame) -> (..., bin or band, frame)."""
