@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from separate.dsp.parallel import side_by_side
 from separate.models.dconv import Scale, TimeConv, channels_last
 from separate.models.hdemucs import HDemucs, HDemucsConfig, levels
-from separate.models.recurrent import Product
+from separate.models.recurrent import Product, coarse
 
 __all__ = ["PRESETS", "HTDemucs", "HTDemucsConfig"]
 
@@ -83,11 +83,15 @@ class Linear:
     def __init__(self) -> None:
         self.kept: tuple[object, tuple[Tensor, Tensor], Product] | None = None
 
+    def __getstate__(self) -> dict[str, None]:
+        """Leave out what is laid out, which can be neither copied nor pickled: the copy lays out its own."""
+        return {"kept": None}
+
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """(batch, token, inputs) -> (batch, token, outputs)."""
         if not x.is_cpu or torch.is_grad_enabled() or weight.is_inference():
             return F.linear(x, weight, bias)
-        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+        dtype = coarse(x)
         now = dtype, *((each.data_ptr(), len(each), each._version) for each in (weight, bias))
         kept = self.kept
         if kept is None or kept[0] != now:

@@ -188,10 +188,7 @@ class OpenUnmix(nn.Module):
 
         (batch, channel, bin, frame) -> (batch, source, channel, bin, frame).
         """
-        songs = self.songs(mixture)
-        if self.training or torch.is_grad_enabled():
-            return torch.stack(list(songs))
         m = room(mixture, len(self.nets))
-        for all_sources, song in zip(m, songs, strict=True):
-            all_sources.copy_(song)
+        for i, song in enumerate(self.songs(mixture)):
+            m[i] = song
         return m

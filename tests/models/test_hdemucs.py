@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar
@@ -228,6 +229,7 @@ def test_linear_layers_stay_laid_out_until_their_weights_change() -> None:
         kept = linear.kept
         linear(x, layer.weight, layer.bias)
         assert linear.kept is kept
+        assert copy.deepcopy(linear).kept is None
         layer.weight.mul_(2)
         torch.testing.assert_close(linear(x, layer.weight, layer.bias), layer(x))
         few = layer.weight[:8], layer.bias[:8]  # they begin at the same place
