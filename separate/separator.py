@@ -210,7 +210,7 @@ class Separator:
         sources = len(self.sources)
         return rows.reshape(sources, rows.shape[0] // sources, rows.shape[1])
 
-    def _process(self, mix: Tensor, *around: int) -> Tensor:
+    def _process(self, mix: Tensor, *told: Any) -> Tensor:
         """Run the model on a batch of chunks: (batch, channel, time) -> (batch, source, channel, time).
 
         More than two channels are separated in pairs, first and second, third and fourth, and so on; a last odd one
@@ -218,7 +218,7 @@ class Separator:
         """
         low = self.dtype != torch.float32
         with torch.inference_mode(), torch.autocast(self.device.type, self.dtype) if low else nullcontext():
-            pairs = [self.model(mix[:, i : i + 2], *around) for i in range(0, mix.shape[1], 2)]
+            pairs = [self.model(mix[:, i : i + 2], *told) for i in range(0, mix.shape[1], 2)]
             return torch.cat(pairs, 2) if len(pairs) > 1 else pairs[0]
 
 
@@ -238,7 +238,9 @@ def choose_chunking(model: Any, segment: float | None, overlap: float | None, sh
         grid = 2 ** int(log2(samples / 16))
     samples -= samples % grid
     context = min(round(model.context * model.sample_rate), samples // 4)
-    return Chunking(samples, -(-context // grid) * grid, overlap, shifts, batch, grid, getattr(model, "around", None))
+    context = -(-context // grid) * grid
+    around, even, trims = (getattr(model, name, None) for name in ("around", "even", "trims"))
+    return Chunking(samples, context, overlap, shifts, batch, grid, around, bool(even), bool(trims))
 
 
 def check_post(post: dict[str, int | None]) -> None:

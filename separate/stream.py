@@ -45,6 +45,8 @@ class Chunking:
     batch: int = 1  # chunks at once
     grid: int = 1  # chunks start at multiples of it: a model then sees the very frames that it would see of the whole
     around: int | None = None  # samples on either side of a chunk that are given too; None: cut as drawn above
+    even: bool = False  # all chunks of a song are of one length: the last one begins earlier instead of being shorter
+    trims: bool = False  # the model is told which samples of every chunk are used, and need not finish the others
 
     @property
     def usable(self) -> int:
@@ -90,36 +92,65 @@ def stream(
     reach = sum(around)
     song = Fifo(between_silence(blocks, reach))
     out = OverlapAdd()
-    first = True
+    position = 0  # of the next chunk
     while True:
-        mix = song.peek((chunking.batch - 1) * chunking.hop + chunking.segment + 2 * reach + 1)  # (channel, time)
-        left = mix.shape[-1] - 2 * reach
+        behind = position - song.position  # samples that are still held, for a last chunk that begins earlier
+        held = song.peek(behind + (chunking.batch - 1) * chunking.hop + chunking.segment + 2 * reach + 1)
+        left = held.shape[-1] - behind - 2 * reach
         if left <= 0:
             return
-        count = min(chunking.batch, chunking.whole(left))
+        chunks, starts = deal(held, behind, chunking, song.ended)
+        length = chunks.shape[-1] - 2 * reach
+        hops = len(chunks) * chunking.hop
+        last = song.ended and left <= (hops + chunking.context if around else starts[-1] + length)
+        # Nothing is only context where the song begins and ends; for a chunk that begins earlier, more than usual is.
+        before = [chunking.context + i * chunking.hop - start for i, start in enumerate(starts)]
+        after = [chunking.context] * len(chunks)
+        if position == 0:
+            before[0] = 0
+        if last:
+            after[-1] = 0
+        used = [range(begin, min(length, chunking.segment - end)) for begin, end in zip(before, after, strict=True)]
         try:
-            # What is left at the end is a chunk of its own length: filled up, it would not sound like the song.
-            chunks = cut(mix, chunking, count) if count else mix[None]
-            stems = process(chunks.to(device), *around).to("cpu", torch.float32)  # (chunk, source, channel, time)
+            stems = process(chunks.to(device), *around, *([used] if chunking.trims else []))
+            stems = stems.to("cpu", torch.float32)  # (chunk, source, channel, time)
         except (RuntimeError, MemoryError) as error:
             chunking = back_off(chunking, error, say)
             continue
-        hops = len(stems) * chunking.hop
-        last = song.ended and left <= hops + (chunking.context if around else stems.shape[-1] - chunking.hop)
         for i, stem in enumerate(stems):
-            start = i * chunking.hop
-            begins, ends = first and i == 0, last and i == len(stems) - 1  # there, nothing is only context
-            window = fade(chunking.segment, 0 if begins else chunking.context, 0 if ends else chunking.context)
-            out.add(stem, song.position + start, window[: stem.shape[-1]])
-            yield out.take(song.position + (left if ends else start + chunking.hop + chunking.context))
+            out.add(stem, position + starts[i], fade(chunking.segment, before[i], after[i])[:length])
+            ends = last and i == len(stems) - 1
+            yield out.take(position + (left if ends else (i + 1) * chunking.hop + chunking.context))
         if last:
             return
-        first = False
-        song.skip(len(stems) * chunking.hop)
+        position += hops
+        behind = min(position, chunking.segment) if chunking.even else 0
+        song.skip(position - behind - song.position)
+
+
+def deal(held: Tensor, behind: int, chunking: Chunking, ended: bool) -> tuple[Tensor, list[int]]:
+    """Cut the next chunks of a song, (chunk, channel, time), and say where each starts, `behind` samples after `held`.
+
+    What is left at the end is a chunk of its own length: filled up, it would not sound like the song. If all are to be
+    `even` it begins so much earlier, and at most what the grid lacks is filled up.
+    """
+    mix = held[..., behind:]
+    left = mix.shape[-1] - 2 * (chunking.around or 0)
+    count = min(chunking.batch, chunking.whole(left))
+    chunks, starts = cut(mix, chunking, count), [i * chunking.hop for i in range(count)]
+    reached = starts[-1] + chunking.segment if count else 0
+    if chunking.even and ended and reached < left and count < chunking.batch and held.shape[-1] >= chunking.segment:
+        grid = chunking.grid if chunking.hop % chunking.grid == 0 else 1  # where the others do not start on it either
+        start = -(-(left - chunking.segment) // grid) * grid
+        early = F.pad(held[..., behind + start :], (0, start + chunking.segment - left))
+        return torch.cat([chunks, early[None]]), [*starts, start]
+    return (chunks, starts) if count else (mix[None], [0])
 
 
 def cut(mix: Tensor, chunking: Chunking, count: int) -> Tensor:
     """Cut the first `count` chunks of a mix: (channel, time) -> (chunk, channel, time)."""
+    if not count:
+        return mix.new_empty(0, len(mix), chunking.segment)
     length = chunking.segment + 2 * (chunking.around or 0)
     mix = mix[..., : (count - 1) * chunking.hop + length]
     return mix.unfold(-1, length, chunking.hop).permute(1, 0, 2)

@@ -12,7 +12,7 @@ there, folding time for a dilated GRU is a view.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import lcm
 from typing import Any
@@ -22,14 +22,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from separate.dsp.parallel import side_by_side
-from separate.dsp.stft import STFT
+from separate.dsp.stft import STFT, magnitude
 from separate.models.layers import Bands
-from separate.models.recurrent import recur
-from separate.models.spectral import check_post, stems_from
+from separate.models.recurrent import ROWS, Product, coarse, recur
+from separate.models.spectral import Span, Used, check_post, spans, stems_from
 
 __all__ = ["ABLATIONS", "D2GRU", "D2GRUConfig", "DilatedGRU"]
 
-FEW = 8  # songs that the last layer answers for at once: all sources at full size are the peak of the memory
 WIDE = 1024  # channels: from here on the weights of a GRU do not fit a processor's cache
 
 
@@ -41,7 +40,7 @@ class D2GRUConfig:
     sample_rate: int = 44100
     n_fft: int = 4096
     hop: int = 1024
-    segment: float = 12.0  # seconds of a chunk
+    segment: float = 20.0  # seconds of a chunk
     context: float = 1.0  # of which so many at either end are only surroundings
     bins: int = 0  # the net hears bins below this one; 0: all
     bands: int = 0  # and these averaged to so many bands, which its masks have too; 0: no averaging
@@ -142,23 +141,29 @@ class DilatedGRU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Run both directions: (time, batch, width) -> (time, batch, width)."""
-        # The padding of the fold must not reach the state: turned round, it comes last here too.
-        directions = [(self.ahead, x), (self.back, x.flip(0))]
-        if x.is_cpu and not torch.is_grad_enabled():
-            ahead, back = side_by_side(self.folded, directions)
-        else:
-            ahead, back = map(self.folded, directions)
-        return torch.cat([ahead, back.flip(0)], 2) if self.concat else ahead + back.flip(0)
+        if not inferring(x):
+            ahead, back = self.folded((self.ahead, x, False)), self.folded((self.back, x.flip(0), False)).flip(0)
+            return torch.cat([ahead, back], 2) if self.concat else ahead + back
+        ahead, back = side_by_side(self.folded, [(self.ahead, x, False), (self.back, x, True)])
+        return torch.cat([ahead, back], 2) if self.concat else ahead.add_(back)
 
-    def folded(self, direction: tuple[nn.GRU, Tensor]) -> Tensor:
-        """Run one direction over the interleaved sequences: (time, batch, width) -> (time, batch, hidden)."""
-        gru, x = direction
+    def folded(self, direction: tuple[nn.GRU, Tensor, bool]) -> Tensor:
+        """Run one direction over the interleaved sequences: (time, batch, width) -> (time, batch, hidden).
+
+        The padding of the fold must not reach the state: it comes last, or first for a GRU that runs backwards.
+        """
+        gru, x, backwards = direction
         time, batch, width = x.shape
         k = self.dilation
-        x = F.pad(x, (0, 0, 0, 0, 0, -time % k))  # (rows · k, batch, width)
+        padding = -time % k
+        if padding:
+            x = F.pad(
+                x, (0, 0, 0, 0, padding, 0) if backwards else (0, 0, 0, 0, 0, padding)
+            )  # (rows · k, batch, width)
         x = x.reshape(-1, k * batch, width)  # (rows, k · batch, width)
-        y = recur(gru, x) if x.is_cpu and not torch.is_grad_enabled() else gru(x)[0]
-        return y.reshape(-1, batch, y.shape[2])[:time]
+        y = recur(gru, x, backwards=backwards) if inferring(x) else gru(x)[0]
+        y = y.reshape(-1, batch, y.shape[2])
+        return y[padding:] if backwards else y[:time]
 
 
 class Conv(nn.Module):
@@ -171,13 +176,44 @@ class Conv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve and rectify: (time, batch, inputs) -> (time, batch, outputs)."""
+        if self.conv.groups == 1 and inferring(x):
+            taps = Taps(self.conv, x)
+            y = x.new_empty(len(x), x.shape[1], self.conv.out_channels)
+            for i, out in enumerate(y.unbind(1)):
+                out.copy_(F.leaky_relu_(taps(x[:, i]), 0.01))
+            return y
         # Contiguous, as everything between convolutions is: products and sums of mixed layouts are slow.
-        return F.leaky_relu(self.linear(x), 0.01).permute(2, 0, 1).contiguous()
+        y = self.linear(x)
+        return (F.leaky_relu_ if inferring(x) else F.leaky_relu)(y, 0.01).contiguous()
 
     def linear(self, x: Tensor) -> Tensor:
-        """Leave out the leaky ReLU: (time, batch, inputs) -> (batch, outputs, time)."""
+        """Leave out the leaky ReLU: (time, batch, inputs) -> (time, batch, outputs)."""
         y: Tensor = self.conv(x.permute(1, 2, 0))
-        return y
+        return y.permute(2, 0, 1)
+
+
+class Taps:
+    """A convolution over time as one product, of what all its taps hear, side by side: for inference on a processor.
+
+    Frames then lie in memory as in a spectrogram, one after the other, and nothing has to be turned around.
+    """
+
+    def __init__(self, conv: nn.Conv1d, like: Tensor) -> None:
+        assert conv.bias is not None
+        self.taps, self.dilation, self.padding = conv.kernel_size[0], conv.dilation[0], int(conv.padding[0])
+        self.dtype = coarse(like)
+        self.product = Product(conv.weight.transpose(1, 2).flatten(1), conv.bias, self.dtype, ROWS)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Convolve: (time, inputs) -> (time, outputs)."""
+        padded = F.pad(x.to(self.dtype), (0, 0, self.padding, self.padding))
+        starts = range(0, self.taps * self.dilation, self.dilation)
+        return self.product(torch.cat([padded[start : start + len(x)] for start in starts], 1))
+
+
+def inferring(x: Tensor) -> bool:
+    """Tell whether `x` is on a processor and no gradients are wanted."""
+    return x.is_cpu and not torch.is_grad_enabled()
 
 
 def layer(kind: str, config: D2GRUConfig, block: int) -> nn.Module:
@@ -211,13 +247,19 @@ class Block(nn.Module):
             a = a + x
         out: Tensor = self.second(a)
         if self.skip != "none":
-            out = out + a
-        return out + x if self.skip in ("d2", "dense") else out
+            out = plus(out, a)
+        return plus(out, x) if self.skip in ("d2", "dense") else out
+
+
+def plus(x: Tensor, y: Tensor) -> Tensor:
+    """Add `y` to `x`, which nobody needs afterwards."""
+    return x + y if x is y or torch.is_grad_enabled() else x.add_(y)
 
 
 class D2GRU(nn.Module):
     """The whole model, from mixture to stems."""
 
+    trims = True
     overlap = 0.03  # chunks whose surroundings are heard need but a short fade from one to the next
 
     def __init__(self, config: D2GRUConfig) -> None:
@@ -228,7 +270,8 @@ class D2GRU(nn.Module):
         self.grid = config.hop * lcm(*config.gru_dilation)  # samples: on it, chunks see the song's frames, folded alike
         self.sums = not config.griffin_lim
         if config.width >= WIDE:
-            self.batch = 16  # the GRUs read their weights for every step, and more chunks share them
+            # The GRUs read their weights for every step, and more chunks share them, the last one too.
+            self.batch, self.even = 16, True
         total = config.n_fft // 2 + 1
         self.bins = config.bins or total
         self.stft = STFT(config.n_fft, config.hop)
@@ -237,59 +280,65 @@ class D2GRU(nn.Module):
         self.blocks = nn.ModuleList(Block(config, i) for i in range(len(config.gru_dilation)))
         self.output = Conv(config.width, len(config.sources) * (config.bands or total), 3)
 
-    def forward(self, mix: Tensor) -> Tensor:
-        """Separate: (batch, channel, time) -> (batch, source, channel, time)."""
+    def forward(self, mix: Tensor, used: Used = None) -> Tensor:
+        """Separate: (batch, channel, time) -> (batch, source, channel, time), silent but for what is `used`."""
         mixture = self.stft(mix)  # (batch, channel, bin, frame)
         wiener, griffin_lim = self.config.wiener, self.config.griffin_lim
-        return stems_from(mixture, self.songs(mixture), self.stft, mix.shape[-1], wiener, griffin_lim)
+        parts = spans(mix, self.stft, used, griffin_lim)
+        return stems_from(mixture, self.songs(mixture, parts), self.stft, parts, wiener, griffin_lim)
 
-    def songs(self, mixture: Tensor) -> Iterator[Tensor]:
+    def songs(self, mixture: Tensor, parts: Sequence[Span]) -> Iterator[Tensor]:
         """Estimate magnitudes with all songs at once in the net, but one after the other in full size.
 
-        (batch, channel, bin, frame) -> for each of the batch (source, channel, bin, frame).
+        (batch, channel, bin, frame) -> for each of the batch (source, channel, bin, frame of its part).
         """
-        hidden = torch.split(self.hidden(mixture), FEW * mixture.shape[1], 1)
-        for x, some in zip(torch.split(mixture, FEW), hidden, strict=True):
-            for song, y in zip(x, self.said(some, x.shape[1]), strict=True):
-                yield self.magnitudes(y, song.abs())
+        channels, hidden = mixture.shape[1], self.hidden(mixture)
+        taps = Taps(self.output.conv, hidden) if inferring(hidden) else None
+        for song, of, part in zip(mixture, torch.split(hidden, channels, 1), parts, strict=True):
+            # One frame more to either side, which the last layer hears.
+            first, stop = max(0, part.frames.start - 1), part.frames.stop + 1
+            x = of[first:stop]  # (frame, channel, width)
+            said = torch.stack([taps(each) for each in x.unbind(1)], 1) if taps else self.output.linear(x)
+            y = self.parts(said[part.frames.start - first :][: part.frames.stop - part.frames.start])
+            yield self.magnitudes(y.movedim(1, 0), song[..., part.frames])
 
     def estimate(self, mixture: Tensor) -> Tensor:
         """Estimate every source's magnitudes from the mixture's spectrogram.
 
         (batch, channel, bin, frame) -> (batch, source, channel, bin, frame).
         """
-        return self.magnitudes(self.net(mixture), mixture.abs())
+        return self.magnitudes(self.net(mixture), mixture)
 
     def net(self, mixture: Tensor) -> Tensor:
         """Run the layers: (batch, channel, bin, frame) -> (batch, source, channel, bin or band, frame)."""
-        return self.said(self.hidden(mixture), mixture.shape[1])
+        y = self.parts(self.output.linear(self.hidden(mixture)))  # (batch · channel, source, bin or band, frame)
+        return torch.unflatten(y, 0, (-1, mixture.shape[1])).transpose(1, 2)
 
     def hidden(self, mixture: Tensor) -> Tensor:
         """Run all layers but the last: (batch, channel, bin, frame) -> (frame, batch · channel, width)."""
         heard = self.heard(mixture)  # (batch, channel, bin or band, frame)
         if self.config.sides:
             heard = torch.cat([heard, self.heard(mixture - mixture.mean(1, keepdim=True))], 2)
-        x: Tensor = self.input(heard.flatten(0, 1).log1p().permute(2, 0, 1))  # (frame, batch · channel, width)
+        x: Tensor = self.input(heard.flatten(0, 1).log1p_().permute(2, 0, 1))  # (frame, batch · channel, width)
         active = self.config.active
         for block in self.blocks if active < 0 else self.blocks[:active]:
             x = block(x)
         return x
 
-    def said(self, x: Tensor, channels: int) -> Tensor:
-        """Run the last layer: (frame, batch · channel, width) -> (batch, source, channel, bin or band, frame)."""
-        y = self.output.linear(x).float().contiguous()  # (batch · channel, source · bin, frame)
-        return y.view(-1, channels, len(self.sources), y.shape[1] // len(self.sources), y.shape[2]).transpose(1, 2)
+    def parts(self, said: Tensor) -> Tensor:
+        """Tell apart what the last layer says: (frame, item, outputs) -> (item, source, bin or band, frame)."""
+        return torch.unflatten(said.float(), 2, (len(self.sources), -1)).permute(1, 2, 3, 0)
 
     def heard(self, x: Tensor) -> Tensor:
         """Keep what the net hears of a spectrogram: (..., bin, frame) -> (..., bin or band, frame)."""
-        return self.bands.compress(x.abs()) if self.bands else x[..., : self.bins, :].abs()
+        return self.bands.compress(magnitude(x)) if self.bands else magnitude(x[..., : self.bins, :])
 
     def magnitudes(self, y: Tensor, mixture: Tensor) -> Tensor:
-        """Turn what the layers say, `y`, into magnitudes.
+        """Turn what the layers say, `y`, of a mixture's spectrogram into magnitudes.
 
         (..., source, channel, bin or band, frame), (..., channel, bin, frame) -> (..., source, channel, bin, frame).
         """
         if self.config.output == "log":
             return y.clamp_(min=0).expm1_()  # in place: there is no larger tensor
         mask = y.sigmoid()
-        return (self.bands.expand(mask) if self.bands else mask) * mixture.unsqueeze(-4)
+        return (self.bands.expand(mask) if self.bands else mask) * magnitude(mixture).unsqueeze(-4)

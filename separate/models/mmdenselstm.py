@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from separate.dsp.stft import STFT
 from separate.models.densenet import DenseBlock
 from separate.models.layers import check_frames
-from separate.models.spectral import check_post, separate_magnitudes
+from separate.models.spectral import Used, check_post, separate_magnitudes
 
 __all__ = ["MMDenseLSTM", "MMDenseLSTMConfig"]
 
@@ -162,6 +162,8 @@ class SourceNet(nn.Module):
 class MMDenseLSTM(nn.Module):
     """The whole model, from mixture to stems. Its nets hear two channels: a mono song is heard on both."""
 
+    trims = True
+
     def __init__(self, config: MMDenseLSTMConfig) -> None:
         super().__init__()
         self.config = config
@@ -173,9 +175,9 @@ class MMDenseLSTM(nn.Module):
         halvings = max(map(len, (config.low, config.middle, config.high, config.full))) // 2
         self.grid = config.hop * 2**halvings  # samples: on it, chunks see the song's frames at the coarsest scale too
 
-    def forward(self, mix: Tensor) -> Tensor:
-        """Separate: (batch, channel, time) -> (batch, source, channel, time)."""
-        return separate_magnitudes(mix, self.stft, self.estimate, self.config.wiener, self.config.griffin_lim)
+    def forward(self, mix: Tensor, used: Used = None) -> Tensor:
+        """Separate: (batch, channel, time) -> (batch, source, channel, time), silent but for what is `used`."""
+        return separate_magnitudes(mix, self.stft, self.estimate, self.config.wiener, self.config.griffin_lim, used)
 
     def estimate(self, mixture: Tensor) -> Tensor:
         """Estimate every source's magnitudes.

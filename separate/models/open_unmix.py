@@ -24,7 +24,7 @@ from separate.dsp.parallel import side_by_side
 from separate.dsp.stft import STFT
 from separate.models.layers import check_frames, check_names, line_of, songs_of
 from separate.models.recurrent import ROWS, Product, coarse
-from separate.models.spectral import check_post, separate_magnitudes
+from separate.models.spectral import Used, check_post, separate_magnitudes
 
 __all__ = ["PRESETS", "OpenUnmix", "OpenUnmixConfig"]
 
@@ -153,6 +153,8 @@ class OpenUnmix(nn.Module):
     Its nets are stereo. A mono song is heard on both channels, and the two answers are averaged.
     """
 
+    trims = True
+
     def __init__(self, config: OpenUnmixConfig) -> None:
         super().__init__()
         self.config = config
@@ -162,9 +164,9 @@ class OpenUnmix(nn.Module):
         self.stft = STFT(config.n_fft, config.hop)
         self.nets = nn.ModuleDict({source: Net(config) for source in config.sources})
 
-    def forward(self, mix: Tensor) -> Tensor:
-        """Separate: (batch, channel, time) -> (batch, source, channel, time)."""
-        return separate_magnitudes(mix, self.stft, self.songs, self.config.wiener, self.config.griffin_lim)
+    def forward(self, mix: Tensor, used: Used = None) -> Tensor:
+        """Separate: (batch, channel, time) -> (batch, source, channel, time), silent but for what is `used`."""
+        return separate_magnitudes(mix, self.stft, self.songs, self.config.wiener, self.config.griffin_lim, used)
 
     def songs(self, mixture: Tensor) -> Iterator[Tensor]:
         """Yield the magnitudes of one song after the other.

@@ -11,6 +11,9 @@ them they are two to three times as fast, from four rows on, and what a step lea
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -58,8 +61,8 @@ def coarse(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") and x.dtype == torch.float32 else x.dtype
 
 
-def recur(gru: nn.GRU, x: Tensor, fed_back: bool = False) -> Tensor:
-    """Run a GRU that starts at zero: (step, row, inputs) -> (step, row, hidden).
+def recur(gru: nn.GRU, x: Tensor, fed_back: bool = False, backwards: bool = False) -> Tensor:
+    """Run a GRU that starts at zero, with the first step or the last one: (step, row, inputs) -> (step, row, hidden).
 
     Products are computed in the precision of x, or of `torch.autocast`, the state in float32 or better. If the input is
     fed back, it is added to the state after every step.
@@ -72,15 +75,17 @@ def recur(gru: nn.GRU, x: Tensor, fed_back: bool = False) -> Tensor:
     y = x.new_empty(*x.shape[:2], hidden)
     h = torch.zeros(x.shape[1], hidden, dtype=fine)
     count = max(1, ROWS // x.shape[1])
-    for inputs, outputs in zip(torch.split(x, count), torch.split(y, count), strict=True):
+    turn: Callable[[Any], Any] = reversed if backwards else iter
+    for inputs, outputs in turn(list(zip(torch.split(x, count), torch.split(y, count), strict=True))):
         gates = of_input(inputs.to(low)).to(fine)  # (step, row, 3 · hidden)
         x_rz, x_n = torch.split(gates, [2 * hidden, hidden], 2)
-        for now, now_rz, now_n, out in zip(inputs, x_rz, x_n, outputs, strict=True):
+        for now, now_rz, now_n, out in turn(list(zip(inputs, x_rz, x_n, outputs, strict=True))):
             h_rz, h_n = torch.split(of_state(h.to(low)).to(fine), [2 * hidden, hidden], 1)
             r, z = (now_rz + h_rz).sigmoid_().chunk(2, 1)
             n = torch.addcmul(now_n, r, h_n).tanh_()
-            h = torch.lerp(n, h, z)  # n + z (h − n)
+            h = torch.lerp(n, h, z, out=out) if out.dtype == fine else torch.lerp(n, h, z)  # n + z (h − n)
             if fed_back:
                 h += now
-            out.copy_(h)
+            if h is not out:
+                out.copy_(h)
     return y

@@ -2,47 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from separate.dsp.griffinlim import griffin_lim
 from separate.dsp.masks import apply_masks, ratio_mask
-from separate.dsp.stft import STFT
+from separate.dsp.stft import STFT, magnitude
 from separate.dsp.wiener import share_residual, wiener
 
-__all__ = ["check_post", "separate_magnitudes", "stems_from"]
+__all__ = ["Span", "Used", "check_post", "separate_magnitudes", "spans", "stems_from"]
 
 Net = Callable[[Tensor], Iterable[Tensor]]
+Used = Sequence[range] | None  # samples of each chunk that will be used; None: all of them
 
 
-def separate_magnitudes(mix: Tensor, stft: STFT, net: Net, iterations: int, gl_iterations: int) -> Tensor:
+def separate_magnitudes(
+    mix: Tensor, stft: STFT, net: Net, iterations: int, gl_iterations: int, used: Used = None
+) -> Tensor:
     """Separate `mix` with a net that estimates each source's magnitudes from the mixture's.
 
-    mix (batch, channel, time) -> stems (batch, source, channel, time). The net sees (batch, channel, bin, frame) and
-    answers with (source, channel, bin, frame) for each song: best one at a time, as they are finished here one at a
-    time, because the spectrograms of all sources of all songs at once would be the peak of the memory.
+    mix (batch, channel, time) -> stems (batch, source, channel, time), silent but for what is `used`. The net sees
+    (batch, channel, bin, frame) and answers with (source, channel, bin, frame) for each song: best one at a time, as
+    they are finished here one at a time, because the spectrograms of all sources of all songs at once would be the
+    peak of the memory.
     """
     mixture = stft(mix)  # (batch, channel, bin, frame)
-    return stems_from(mixture, net(mixture.abs()), stft, mix.shape[-1], iterations, gl_iterations)
+    parts = spans(mix, stft, used, gl_iterations)
+    magnitudes = (m[..., part.frames] for m, part in zip(net(magnitude(mixture)), parts, strict=True))
+    return stems_from(mixture, magnitudes, stft, parts, iterations, gl_iterations)
+
+
+@dataclass(frozen=True)
+class Span:
+    """The samples of a chunk that are used, and the frames that they are made of."""
+
+    samples: range
+    frames: slice
+    start: int  # of the waveform that these frames make up, in the chunk
+    length: int  # of that waveform
+    chunk: int  # samples of the chunk
+
+
+def spans(mix: Tensor, stft: STFT, used: Used, gl_iterations: int) -> list[Span]:
+    """Find what must be computed of each chunk of a mix (batch, channel, time); of one for Griffin-Lim, everything."""
+    length = mix.shape[-1]
+    reach, total = stft.n_fft // 2 // stft.hop + 1, stft.frames(length)  # frames to either side of a sample, and in all
+    found = []
+    for samples in used if used and not gl_iterations else [range(length)] * len(mix):
+        first = max(0, samples.start // stft.hop - reach)
+        stop = min(total, (samples.stop - 1) // stft.hop + 1 + reach)
+        start = first * stft.hop
+        heard = length - start if stop == total else (stop - first - 1) * stft.hop
+        found.append(Span(samples, slice(first, stop), start, heard, length))
+    return found
 
 
 def stems_from(
-    mixture: Tensor, magnitudes: Iterable[Tensor], stft: STFT, length: int, iterations: int, gl_iterations: int
+    mixture: Tensor,
+    magnitudes: Iterable[Tensor],
+    stft: STFT,
+    parts: Sequence[Span],
+    iterations: int,
+    gl_iterations: int,
 ) -> Tensor:
-    """Turn the sources' magnitudes into stems of `length` samples, for nets that see the mixture with its phases.
+    """Turn the sources' magnitudes into stems, for nets that see the mixture with its phases.
 
-    mixture (batch, channel, bin, frame), magnitudes (source, channel, bin, frame) of each song -> as above.
+    mixture (batch, channel, bin, frame), magnitudes (source, channel, bin, frame) of each song's part -> as above.
     """
-    stems = []
-    for x, m in zip(mixture, magnitudes, strict=True):
+    stems = torch.empty(0)
+    for i, (song, m, part) in enumerate(zip(mixture, magnitudes, parts, strict=True)):
+        x = song[..., part.frames]
         if gl_iterations:
             audible = m.masked_fill(x == 0, 0)  # a net may claim something of digital silence
-            stems.append(griffin_lim(audible, x.expand_as(m), stft, length, gl_iterations))
+            stem = griffin_lim(audible, x.expand_as(m), stft, part.length, gl_iterations)
         else:
-            stems.append(stft.inverse(filtered(x, m, iterations), length))
-    return torch.stack(stems)
+            stem = stft.inverse(filtered(x, m, iterations), part.length)
+        if not i:  # all have one place from the beginning: they are as large as anything in here
+            stems = stem.new_zeros(len(parts), *stem.shape[:-1], part.chunk)
+        begin, end = part.samples.start, part.samples.stop
+        stems[i, ..., begin:end] = stem[..., begin - part.start : end - part.start]
+    return stems
 
 
 def filtered(mixture: Tensor, magnitudes: Tensor, iterations: int) -> Tensor:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from separate.dsp.stft import magnitude
 from separate.errors import UsageError
 from separate.models.d2gru import D2GRU
 from separate.training.losses import disagreement, mask_loss, sdr_loss
@@ -71,7 +72,7 @@ class BandMixer:
 
     def heard(self, spec: Tensor) -> Tensor:
         """Average magnitudes over bands: (..., bin) -> (..., band)."""
-        return (spec.abs().bfloat16() @ self.average).float()
+        return (magnitude(spec).bfloat16() @ self.average).float()
 
     def mix(
         self,
@@ -128,8 +129,8 @@ def masks(net: D2GRU, mixture: Tensor) -> Tensor:
     x = net.input(torch.log1p(mixture).to(next(net.parameters()).dtype))
     for block in net.blocks:
         x = block(x)
-    y: Tensor = net.output.linear(x).float()  # (item, source · band, frame)
-    return y.view(len(y), len(net.sources), -1, y.shape[2]).permute(3, 0, 1, 2).sigmoid()
+    y: Tensor = net.output.linear(x).float()  # (frame, item, source · band)
+    return torch.unflatten(y, 2, (len(net.sources), -1)).sigmoid()
 
 
 def band_loss(

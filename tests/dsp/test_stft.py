@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from separate.dsp.stft import STFT
+from separate.dsp.stft import STFT, magnitude
 
 SMALL = STFT(n_fft=64, hop=16)
 
@@ -125,3 +125,18 @@ def test_cuda_agrees_with_cpu() -> None:
     stft = STFT().to("cuda")
     torch.testing.assert_close(stft(audio.cuda()).cpu(), STFT()(audio), atol=1e-4, rtol=1e-4)
     assert (stft.inverse(stft(audio.cuda()), 5000).cpu() - audio).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-12, 1e25])
+def test_magnitudes_are_those_of_torch(scale: float) -> None:
+    spec = torch.randn(3, 4, 5, dtype=torch.complex64) * scale
+    torch.testing.assert_close(magnitude(spec), spec.abs(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(magnitude(spec.mT), spec.mT.abs(), rtol=1e-6, atol=0)
+    assert torch.equal(magnitude(spec.real), spec.real.abs())
+    assert magnitude(spec[:0]).shape == (0, 4, 5)
+
+
+def test_magnitudes_have_gradients() -> None:
+    spec = torch.randn(3, 4, dtype=torch.complex64, requires_grad=True)
+    magnitude(spec).sum().backward()  # type: ignore[no-untyped-call]
+    assert spec.grad is not None

@@ -196,7 +196,8 @@ def test_active_runs_a_trained_model_without_its_top_blocks() -> None:
     model = tiny()
     m = spectrogram(1, 1)
     x = model.blocks[0](model.input(m[0].log1p().permute(2, 0, 1)))
-    by_hand = model.output.linear(x).unflatten(1, (4, 33)).clamp(min=0).expm1()  # type: ignore[no-untyped-call]
+    said = model.output.linear(x).unflatten(2, (4, 33))  # type: ignore[no-untyped-call]  # (frame, channel, source, bin)
+    by_hand = said.permute(1, 2, 3, 0).clamp(min=0).expm1()
     cut = D2GRU(replace(model.config, active=1))
     cut.load_state_dict(model.state_dict())
     torch.testing.assert_close(cut.estimate(m)[:, :, 0], by_hand)

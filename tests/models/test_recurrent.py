@@ -20,6 +20,14 @@ def test_it_is_the_gru_of_torch(steps: int, rows: int, dtype: torch.dtype) -> No
         torch.testing.assert_close(recur(gru, x), gru(x)[0], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("steps", [1, 5, 101])
+def test_backwards_is_of_the_song_turned_round(steps: int) -> None:
+    torch.manual_seed(0)
+    gru, x = nn.GRU(6, 8), torch.randn(steps, 5, 6)
+    with torch.no_grad():
+        torch.testing.assert_close(recur(gru, x, backwards=True), gru(x.flip(0))[0].flip(0), rtol=1e-5, atol=1e-6)
+
+
 def test_what_is_fed_back_is_the_next_state() -> None:
     torch.manual_seed(0)
     gru, cell, x = nn.GRU(6, 6), nn.GRUCell(6, 6), torch.randn(5, 3, 6)

@@ -79,3 +79,36 @@ def test_counts_of_iterations_are_not_negative() -> None:
         check_post(-1, 0)
     with pytest.raises(ValueError, match="-2"):
         check_post(0, -2)
+
+
+@pytest.mark.parametrize("used", [range(1000, 3000), range(2000), range(1500, 5000), range(2111, 2112), range(5000)])
+def test_what_is_used_is_what_it_would_be_of_the_whole(used: range) -> None:
+    torch.manual_seed(0)
+    mix = torch.randn(2, 2, 5000)
+    everything = separate_magnitudes(mix, FFT, noisy, 0, 0)
+    stems = separate_magnitudes(mix, FFT, noisy, 0, 0, [used, range(700, 900)])
+    for i, part in enumerate([used, range(700, 900)]):
+        inside = slice(part.start, part.stop)
+        torch.testing.assert_close(stems[i, ..., inside], everything[i, ..., inside], rtol=0, atol=1e-5)
+        assert not stems[i, ..., : part.start].any()
+        assert not stems[i, ..., part.stop :].any()
+
+
+def test_the_wiener_filter_measures_what_is_used() -> None:
+    """It is that of the part's own frames: of a song whose ends differ, it is not that of the whole."""
+    torch.manual_seed(0)
+    mix = torch.randn(1, 2, 8000)
+    mix[..., :4000, 1] = 0
+    used = range(5000, 7000)
+    inside = slice(5000, 7000)
+    stems = separate_magnitudes(mix, FFT, noisy, 1, 0, [used])
+    assert decibels(stems.sum(1)[..., inside] - mix[..., inside], mix[..., inside]) < -100
+    assert decibels((stems - separate_magnitudes(mix, FFT, noisy, 1, 0))[..., inside], stems) > -60
+
+
+def test_griffin_lim_hears_the_whole_chunk() -> None:
+    torch.manual_seed(0)
+    mix = torch.randn(1, 2, 5000)
+    everything = separate_magnitudes(mix, FFT, noisy, 0, 3)
+    stems = separate_magnitudes(mix, FFT, noisy, 0, 3, [range(1000, 3000)])
+    assert torch.equal(stems, everything)
