@@ -12,7 +12,7 @@ there, folding time for a dilated GRU is a view.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import lcm
 from typing import Any
@@ -157,9 +157,8 @@ class DilatedGRU(nn.Module):
         k = self.dilation
         padding = -time % k
         if padding:
-            x = F.pad(
-                x, (0, 0, 0, 0, padding, 0) if backwards else (0, 0, 0, 0, 0, padding)
-            )  # (rows · k, batch, width)
+            ends = (padding, 0) if backwards else (0, padding)
+            x = F.pad(x, (0, 0, 0, 0, *ends))  # (rows · k, batch, width)
         x = x.reshape(-1, k * batch, width)  # (rows, k · batch, width)
         y = recur(gru, x, backwards=backwards) if inferring(x) else gru(x)[0]
         y = y.reshape(-1, batch, y.shape[2])
@@ -176,15 +175,13 @@ class Conv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve and rectify: (time, batch, inputs) -> (time, batch, outputs)."""
-        if self.conv.groups == 1 and inferring(x):
-            taps = Taps(self.conv, x)
-            y = x.new_empty(len(x), x.shape[1], self.conv.out_channels)
-            for i, out in enumerate(y.unbind(1)):
-                out.copy_(F.leaky_relu_(taps(x[:, i]), 0.01))
-            return y
+        y = self.answerer(x)(x)
         # Contiguous, as everything between convolutions is: products and sums of mixed layouts are slow.
-        y = self.linear(x)
         return (F.leaky_relu_ if inferring(x) else F.leaky_relu)(y, 0.01).contiguous()
+
+    def answerer(self, like: Tensor) -> Callable[[Tensor], Tensor]:
+        """Find the fastest `linear` for tensors like this one."""
+        return Taps(self.conv, like) if self.conv.groups == 1 and inferring(like) else self.linear
 
     def linear(self, x: Tensor) -> Tensor:
         """Leave out the leaky ReLU: (time, batch, inputs) -> (time, batch, outputs)."""
@@ -201,14 +198,17 @@ class Taps:
     def __init__(self, conv: nn.Conv1d, like: Tensor) -> None:
         assert conv.bias is not None
         self.taps, self.dilation, self.padding = conv.kernel_size[0], conv.dilation[0], int(conv.padding[0])
-        self.dtype = coarse(like)
+        self.dtype, self.outputs = coarse(like), conv.out_channels
         self.product = Product(conv.weight.transpose(1, 2).flatten(1), conv.bias, self.dtype, ROWS)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Convolve: (time, inputs) -> (time, outputs)."""
-        padded = F.pad(x.to(self.dtype), (0, 0, self.padding, self.padding))
+        """Convolve: (time, batch, inputs) -> (time, batch, outputs)."""
+        y = x.new_empty(*x.shape[:2], self.outputs)
         starts = range(0, self.taps * self.dilation, self.dilation)
-        return self.product(torch.cat([padded[start : start + len(x)] for start in starts], 1))
+        for one, out in zip(x.unbind(1), y.unbind(1), strict=True):  # (time, inputs), (time, outputs)
+            padded = F.pad(one.to(self.dtype), (0, 0, self.padding, self.padding))
+            out.copy_(self.product(torch.cat([padded[start : start + len(x)] for start in starts], 1)))
+        return y
 
 
 def inferring(x: Tensor) -> bool:
@@ -252,8 +252,8 @@ class Block(nn.Module):
 
 
 def plus(x: Tensor, y: Tensor) -> Tensor:
-    """Add `y` to `x`, which nobody needs afterwards."""
-    return x + y if x is y or torch.is_grad_enabled() else x.add_(y)
+    """Add `y` to `x`, which nobody needs afterwards; the sum is as fine as the finer of both."""
+    return x + y if x is y or x.dtype != y.dtype or torch.is_grad_enabled() else x.add_(y)
 
 
 class D2GRU(nn.Module):
@@ -293,13 +293,12 @@ class D2GRU(nn.Module):
         (batch, channel, bin, frame) -> for each of the batch (source, channel, bin, frame of its part).
         """
         channels, hidden = mixture.shape[1], self.hidden(mixture)
-        taps = Taps(self.output.conv, hidden) if inferring(hidden) else None
+        answer = self.output.answerer(hidden)
         for song, of, part in zip(mixture, torch.split(hidden, channels, 1), parts, strict=True):
             # One frame more to either side, which the last layer hears.
             first, stop = max(0, part.frames.start - 1), part.frames.stop + 1
-            x = of[first:stop]  # (frame, channel, width)
-            said = torch.stack([taps(each) for each in x.unbind(1)], 1) if taps else self.output.linear(x)
-            y = self.parts(said[part.frames.start - first :][: part.frames.stop - part.frames.start])
+            said = answer(of[first:stop])[part.frames.start - first :]  # (frame, channel, outputs)
+            y = self.parts(said[: part.frames.stop - part.frames.start])
             yield self.magnitudes(y.movedim(1, 0), song[..., part.frames])
 
     def estimate(self, mixture: Tensor) -> Tensor:
@@ -311,7 +310,8 @@ class D2GRU(nn.Module):
 
     def net(self, mixture: Tensor) -> Tensor:
         """Run the layers: (batch, channel, bin, frame) -> (batch, source, channel, bin or band, frame)."""
-        y = self.parts(self.output.linear(self.hidden(mixture)))  # (batch · channel, source, bin or band, frame)
+        x = self.hidden(mixture)
+        y = self.parts(self.output.answerer(x)(x))  # (batch · channel, source, bin or band, frame)
         return torch.unflatten(y, 0, (-1, mixture.shape[1])).transpose(1, 2)
 
     def hidden(self, mixture: Tensor) -> Tensor:
