@@ -325,6 +325,22 @@ class D2GRU(nn.Module):
             x = block(x)
         return x
 
+    def deepened(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Add to the weights of a net with fewer blocks those that it lacks, such that nothing changes at first.
+
+        A GRU whose candidate is always zero stays silent, and so does a convolution of silence without a bias: of a
+        block with all its skips, the input remains. To train it further costs less than to train a deep net.
+        """
+        new = {name: weight.clone() for name, weight in self.state_dict().items() if name not in state}
+        if self.config.layers != ("gru", "conv") or self.config.skip != "d2":
+            return state
+        for name, weight in new.items():
+            if ".first." in name:
+                weight.chunk(3)[2].zero_()
+            elif name.endswith(".second.conv.bias"):
+                weight.zero_()
+        return state | {name: weight for name, weight in new.items() if name.startswith("blocks.")}
+
     def parts(self, said: Tensor) -> Tensor:
         """Tell apart what the last layer says: (frame, item, outputs) -> (item, source, bin or band, frame)."""
         return torch.unflatten(said.float(), 2, (len(self.sources), -1)).permute(1, 2, 3, 0)

@@ -151,7 +151,7 @@ class Trainer:
     def start_from(self, path: str) -> None:
         """Begin with the weights of the checkpoint at `path` instead of random ones.
 
-        If its net heard less than this one does, what is new counts nothing at first.
+        If its net heard less than this one does, or had fewer blocks, what is new counts nothing at first.
         """
         found, wanted = load(path).state_dict(), self.model.state_dict()
         if self.recipe.schedule.weight_norm:
@@ -161,6 +161,8 @@ class Trainer:
             if weight.ndim > 1 and new[:1] == weight.shape[:1] and new[1] > weight.shape[1]:
                 missing = weight.new_zeros(len(weight), new[1] - weight.shape[1], *weight.shape[2:])
                 found[name] = torch.cat([weight, missing], 1)
+        if hasattr(self.model, "deepened"):
+            found = self.model.deepened(found)
         try:
             self.model.load_state_dict({name: weight.to(self.device) for name, weight in found.items()})
         except RuntimeError as error:

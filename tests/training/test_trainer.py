@@ -97,6 +97,25 @@ def test_a_net_that_hears_more_starts_from_one_that_heard_less(pool: Path, tmp_p
     assert after == pytest.approx(before, rel=1e-4)
 
 
+def test_a_deeper_net_starts_from_a_shallower_one_and_learns_in_all_its_blocks(pool: Path, tmp_path: Path) -> None:
+    old = Trainer(TINY)
+    [batch] = batches(old, pool, 1)
+    old.save(tmp_path, {})
+    blocks = len(old.model.blocks) + 1
+    depth = {"gru_dilation": [2] * blocks, "conv_dilation": [2] * blocks}
+    fewer = {"gru_dilation": [2] * (blocks - 1), "conv_dilation": [2] * (blocks - 1)}
+    old = Trainer(dataclasses.replace(TINY, model={**TINY.model, **fewer}))
+    old.start_from(str(tmp_path / "last.safetensors"))
+    new = Trainer(dataclasses.replace(TINY, model={**TINY.model, **depth}))
+    new.start_from(str(tmp_path / "last.safetensors"))
+    before, after = (t.objective.loss(t.model, batch).item() for t in (old, new))
+    assert after == pytest.approx(before, rel=1e-5)
+    started = {name: weight.clone() for name, weight in new.model.blocks[-1].state_dict().items()}
+    for _ in range(3):
+        new.learn(batch, 0.5)
+    assert all((weight != started[name]).any() for name, weight in new.model.blocks[-1].state_dict().items())
+
+
 def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     Trainer(TINY).save(tmp_path, {})
     other = Trainer(dataclasses.replace(TINY, model={**TINY.model, "width": 64}))
