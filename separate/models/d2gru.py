@@ -331,15 +331,16 @@ class D2GRU(nn.Module):
         A GRU whose candidate is always zero stays silent, and so does a convolution of silence without a bias: of a
         block with all its skips, the input remains. To train it further costs less than to train a deep net.
         """
-        new = {name: weight.clone() for name, weight in self.state_dict().items() if name not in state}
         if self.config.layers != ("gru", "conv") or self.config.skip != "d2":
             return state
+        mine = self.state_dict().items()
+        new = {name: weight.clone() for name, weight in mine if name.startswith("blocks.") and name not in state}
         for name, weight in new.items():
             if ".first." in name:
                 weight.chunk(3)[2].zero_()
             elif name.endswith(".second.conv.bias"):
                 weight.zero_()
-        return state | {name: weight for name, weight in new.items() if name.startswith("blocks.")}
+        return state | new
 
     def parts(self, said: Tensor) -> Tensor:
         """Tell apart what the last layer says: (frame, item, outputs) -> (item, source, bin or band, frame)."""
