@@ -20,6 +20,7 @@ from separate.audio.reader import AudioReader
 from separate.audio.resample import resample
 from separate.datasets import Song as Recording
 from separate.datasets import StemFile, Track, accompaniment, find_tracks, read_track
+from separate.dsp.parallel import side_by_side
 from separate.errors import InputError, UsageError
 from separate.training.augment import level, vary
 from separate.training.config import Data
@@ -167,13 +168,15 @@ def _stems(song: Recording) -> dict[str, Tensor]:
 
 
 def add_synthetic(clips: Sequence[Clip], pool: Path, data: Data, rate: int, say: Say) -> list[tuple[Path, bool]]:
-    """Make songs of samples and scores, each from its number alone."""
+    """Make songs of samples and scores, each from its number alone, as many at a time as there are processors."""
     key = hashlib.sha256(repr((sorted(str(clip.path) for clip in clips), rate)).encode()).hexdigest()[:8]
     folders = [pool / "synth" / f"{number:05d}-{key}" for number in range(data.synthetic)]
     missing = [(number, folder) for number, folder in enumerate(folders) if not folder.exists()]
     if missing:
         library, voices = build_library(clips, say), read_voices(clips, say)
-    for number, folder in missing:
+
+    def make(song: tuple[int, Path]) -> None:
+        number, folder = song
         rng = np.random.default_rng(number)
         stems = make_song(library, rng, SECONDS)
         stems["vocals"] = make_vocals(voices, rng, SECONDS)
@@ -181,6 +184,8 @@ def add_synthetic(clips: Sequence[Clip], pool: Path, data: Data, rate: int, say:
             stems = {stem: resample(x, RATE, rate) for stem, x in stems.items()}
         add_song(folder, stems, rate=rate)
         say(f"made song {number + 1} of {len(folders)}")
+
+    side_by_side(make, missing)
     return [(folder, False) for folder in folders]
 
 
