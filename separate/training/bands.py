@@ -29,15 +29,15 @@ class BandBatch:
     targets: Tensor  # (frame, item, source, band)
     common: Tensor  # (frame, item, source, band): Re(stem · mixture*), summed over a band
     power: Tensor  # (frame, item, band): |mixture|², summed likewise
-    energy: Tensor  # (item, source, band): |stem|², summed over the frames as well
+    energy: Tensor  # (frame, item, source, band): |stem|², summed likewise
     groups: Tensor  # (item, group, source)
     audible: Tensor  # (item, band): 1 where something is known
     step: int = 0
 
     def split(self, pieces: int) -> list[BandBatch]:
         """Deal the items out to `pieces` batches."""
-        framed = (x.chunk(pieces, 1) for x in (self.mixture, self.targets, self.common, self.power))
-        others = (x.chunk(pieces) for x in (self.energy, self.groups, self.audible))
+        framed = (x.chunk(pieces, 1) for x in (self.mixture, self.targets, self.common, self.power, self.energy))
+        others = (x.chunk(pieces) for x in (self.groups, self.audible))
         steps = [self.step] * len(self.groups.chunk(pieces))
         return [BandBatch(*piece) for piece in zip(*framed, *others, steps, strict=True)]
 
@@ -92,7 +92,7 @@ class BandMixer:
         mixed = parts.sum(1)
         mixture = torch.view_as_complex(mixed)  # (song, channel, frame, bin)
         common = self.summed(parts, mixed.unsqueeze(1))  # (song, source, channel, frame, band)
-        energy = self.summed(parts, parts).sum(3)  # (song, source, channel, band)
+        energy = self.summed(parts, parts)  # likewise
         targets = torch.stack([heard[songs, source] for source, songs in enumerate(order)], 1) * coarse.unsqueeze(3)
         limit = torch.stack([limits[songs, source] for source, songs in enumerate(order)], 1).amin(1)
         inputs = self.heard(mixture)  # (song, channel, frame, band)
@@ -103,7 +103,7 @@ class BandMixer:
             targets.permute(3, 0, 2, 1, 4).flatten(1, 2),
             common.permute(3, 0, 2, 1, 4).flatten(1, 2),
             self.summed(mixed, mixed).flatten(0, 1).transpose(0, 1),
-            energy.transpose(1, 2).flatten(0, 1),
+            energy.permute(3, 0, 2, 1, 4).flatten(1, 2),
             groups.repeat_interleave(2, 0),
             (self.centres < limit[:, None]).float().repeat_interleave(2, 0),
             step,

@@ -37,22 +37,29 @@ def sdr_loss(
 ) -> Tensor:
     """Measure what is wrong with the stems that ratio masks cut out of the mixture X, beside the true stems S.
 
-    m' = m / Σⱼ mⱼ,   L = mean over items and sources of log(Σ |S − m' X|² / Σ |S|²)
+    m' = m / Σⱼ mⱼ,   L = mean over items, seconds and sources of log(Σ |S − m' X|² / Σ |S|²)
 
     Where m' is one number over a band, |S − m' X|² = |S|² − 2 m' Re(S X*) + m'² |X|², so sums over bands are all that
-    need be known. A decibel is 0.23. What is 20 dB below the mixture is as good as silent. The first source counts
+    need be known. A decibel is 0.23. Like the SDR that models are compared by, it looks at a second at a time: quiet
+    ones count as much as loud ones. What is 20 dB below the mixture is as good as silent. The first source counts
     `first` times: what is wrong with the voice is wrong with the karaoke track too.
 
-    masks, common: Re(S X*) (frame, item, source, band); power: |X|² (frame, item, band); energy: |S|² of all frames
-    (item, source, band); groups (item, group, source).
+    masks, common: Re(S X*), energy: |S|² (frame, item, source, band); power: |X|² (frame, item, band); groups (item,
+    group, source).
     """
     masks = masks / masks.sum(2, keepdim=True).clamp(min=1e-6)
     if bool((groups.sum(2) > 1).any()):
         masks = torch.einsum("igs,fisb->figb", groups, masks)  # what is common is kept with the last of a group
-    wrong = (masks * (masks * power.unsqueeze(2) - 2 * common)).sum((0, 3)) + energy.sum(2)  # (item, source)
-    quiet = 1e-2 * energy.sum((1, 2)).unsqueeze(1) + 1e-6
-    error = ((wrong.clamp(min=0) + quiet) / (energy.sum(2) + quiet)).log().mean(0)  # (source)
+    wrong = seconds(masks * (masks * power.unsqueeze(2) - 2 * common) + energy)  # (second, item, source)
+    own = seconds(energy)
+    quiet = 1e-2 * own.sum(2, keepdim=True) + 1e-6
+    error = ((wrong.clamp(min=0) + quiet) / (own + quiet)).log().mean((0, 1))  # (source)
     return (error.sum() + (first - 1) * error[0]) / (len(error) + first - 1)
+
+
+def seconds(x: Tensor, frames: int = 40) -> Tensor:
+    """Sum over bands and about a second of frames: (frame, item, source, band) -> (second, item, source)."""
+    return torch.stack([part.sum(0) for part in x.sum(3).tensor_split(max(1, len(x) // frames))])
 
 
 def cross_entropy(p: Tensor, share: Tensor) -> Tensor:

@@ -99,7 +99,7 @@ def test_energies_are_those_of_the_spectra(noises: Pool) -> None:
     # What stems have in common with the mixture adds up to the mixture's own power, band by band.
     assert torch.allclose(batch.common.sum(2), batch.power, rtol=0.05, atol=0.02 * float(batch.power.mean()))
     # Stems are independent: what a stem has in common with the mixture is its own energy, about.
-    own, shared = batch.energy.sum(2), batch.common.sum((0, 3))
+    own, shared = batch.energy.sum((0, 3)), batch.common.sum((0, 3))
     assert torch.allclose(shared, own, rtol=0.1, atol=0.1 * float(own.mean()))
 
 

@@ -80,9 +80,9 @@ def test_sdr_loss_is_that_of_stems_cut_out_of_the_mixture() -> None:
     mixture = stems.sum(2)
     masks = torch.rand(50, 2, 3, 9)
     common = (stems * mixture.unsqueeze(2).conj()).real
-    power, energy = mixture.abs().square(), stems.abs().square().sum(0)
+    power, energy = mixture.abs().square(), stems.abs().square()
     cut = masks / masks.sum(2, keepdim=True) * mixture.unsqueeze(2)
-    ratio = (stems - cut).abs().square().sum((0, 3)) / energy.sum(2)
+    ratio = (stems - cut).abs().square().sum((0, 3)) / energy.sum((0, 3))
     alone = torch.eye(3).expand(2, 3, 3)
     assert float(sdr_loss(masks, common, power, energy, alone)) == pytest.approx(float(ratio.log().mean()), abs=0.05)
     errors = ratio.log().mean(0)  # (source)
@@ -98,10 +98,27 @@ def test_sdr_loss_is_that_of_stems_cut_out_of_the_mixture() -> None:
     groups = torch.tensor([[1.0, 0, 0], [0, 0, 0], [0, 1, 1]]).expand(2, 3, 3)
     zero = torch.zeros_like(common[:, :, :1])
     merged = torch.cat([common[:, :, :1], zero, common[:, :, 1:].sum(2, keepdim=True)], 2)
-    together = torch.cat([stems[:, :, :1], stems[:, :, 1:].sum(2, keepdim=True)], 2).abs().square().sum(0)
-    whole = torch.stack([together[:, 0], torch.zeros_like(together[:, 0]), together[:, 1]], 1)
+    together = torch.cat([stems[:, :, :1], stems[:, :, 1:].sum(2, keepdim=True)], 2).abs().square()
+    whole = torch.stack([together[:, :, 0], torch.zeros_like(together[:, :, 0]), together[:, :, 1]], 2)
     said = sdr_loss(masks, merged, power, whole, groups)
-    first = (stems[:, :, 0] - cut[:, :, 0]).abs().square().sum((0, 2)) / together[:, 0].sum(1)
+    voice, rest = together.sum((0, 3)).T
+    first = (stems[:, :, 0] - cut[:, :, 0]).abs().square().sum((0, 2)) / voice
     # What one source gets too much, the rest gets too little.
-    expected = (first.log() + (first * together[:, 0].sum(1) / together[:, 1].sum(1)).log()).mean() / 3
+    expected = (first.log() + (first * voice / rest).log()).mean() / 3
     assert float(said) == pytest.approx(float(expected), abs=0.05)
+
+
+def test_sdr_loss_counts_quiet_seconds_as_much_as_loud_ones() -> None:
+    torch.manual_seed(2)
+    stems = torch.randn(80, 2, 2, 9, dtype=torch.complex64)
+    stems[40:] *= 0.01
+    mixture, masks, alone = stems.sum(2), torch.rand(80, 2, 2, 9), torch.eye(2).expand(2, 2, 2)
+    common = (stems * mixture.unsqueeze(2).conj()).real
+    power, energy = mixture.abs().square(), stems.abs().square()
+
+    def loss(part: slice) -> float:
+        return float(sdr_loss(masks[part], common[part], power[part], energy[part], alone))
+
+    halves = [loss(slice(40)), loss(slice(40, 80))]
+    assert loss(slice(80)) == pytest.approx(sum(halves) / 2, abs=1e-5)
+    assert abs(halves[0] - halves[1]) > 1e-3
