@@ -94,11 +94,11 @@ class Browser:
         tab = Tab(self, self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"])
         for domain in ("Page", "Runtime", "Log", "Network"):
             tab.call(f"{domain}.enable")
+        tab.call("Page.setLifecycleEventsEnabled", enabled=True)
         tab.size(width, height)
         if before:
             tab.call("Page.addScriptToEvaluateOnNewDocument", source=before)
-        tab.call("Page.navigate", url=address)
-        tab.run("new Promise((done) => document.readyState === 'complete' ? done() : addEventListener('load', done))")
+        tab.go(address)
         return tab
 
 
@@ -119,6 +119,12 @@ class Tab:
         )
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
+
+    def go(self, address: str) -> None:
+        """Open an address in this tab and wait until it has loaded: a script run earlier may meet the page before."""
+        loader = self.call("Page.navigate", url=address)["loaderId"]
+        while not any((e["loaderId"], e["name"]) == (loader, "load") for e in self.events("Page.lifecycleEvent")):
+            self.run("0")
 
     def size(self, width: int, height: int, density: float = 1) -> None:
         """Give the window a size, a phone's or a desk's."""

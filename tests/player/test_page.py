@@ -350,7 +350,7 @@ def test_dark_and_light(browser: Browser, page: Path) -> None:
     colours = {}
     for scheme in ("dark", "light"):
         tab.prefer(scheme)
-        tab.call("Page.navigate", url=page.as_uri())
+        tab.go(page.as_uri())
         tab.run("ready")
         colours[scheme] = tab.run("getComputedStyle(document.body).backgroundColor")
     assert sum(map(int, colours["dark"][4:-1].split(","))) < 100
