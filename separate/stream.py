@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -121,6 +120,7 @@ def stream(
             out.add(stem, position + starts[i], fade(chunking.segment, before[i], after[i])[:length])
             ends = last and i == len(stems) - 1
             yield out.take(position + (left if ends else (i + 1) * chunking.hop + chunking.context))
+        del chunks, stems, stem  # before the model needs memory again
         if last:
             return
         position += hops
@@ -201,40 +201,73 @@ def out_of_memory(error: BaseException) -> bool:
     return any(words in text for words in ("out of memory", "can't allocate memory", "could not create a primitive"))
 
 
+class Held:
+    """The last samples of something long, (..., time), in one place that is as large as there ever were many.
+
+    Large tensors of ever other lengths, which live while a model's come and go, would leave holes in memory that fit
+    nothing, and the more of them the longer a song is.
+    """
+
+    def __init__(self) -> None:
+        self.room = torch.zeros(1, 0)
+        self.length = 0
+
+    @property
+    def samples(self) -> Tensor:
+        """Look at all of them, until some are dropped."""
+        return self.room[..., : self.length]
+
+    def extend(self, count: int, like: Tensor, space: int = 0) -> Tensor:
+        """Append `count` zeros to samples `like` these, in space for so many if there is to be more; look at them."""
+        end = self.length + count
+        if end > self.room.shape[-1] or self.room.shape[:-1] != like.shape[:-1]:
+            room = like.new_empty(*like.shape[:-1], max(end, space))
+            room[..., : self.length] = self.samples
+            self.room = room
+        self.length = end
+        return self.room[..., end - count : end].zero_()
+
+    def drop(self, count: int) -> None:
+        """Forget the first `count`."""
+        rest = self.samples[..., count:].clone()
+        self.length = rest.shape[-1]
+        self.samples.copy_(rest)
+
+
 class Fifo:
     """The samples of a song from a moving position on, read from its blocks only as far as somebody looks."""
 
     def __init__(self, blocks: Iterable[Tensor] = ()) -> None:
         self.blocks = iter(blocks)
-        self.held: deque[Tensor] = deque()  # each (channel, time)
-        self.length = 0
+        self.held = Held()  # (channel, time)
         self.position = 0  # of the first sample held, in the song
         self.ended = False
 
-    def push(self, block: Tensor) -> None:
-        """Append a block (channel, time)."""
-        self.held.append(block)
-        self.length += block.shape[-1]
+    @property
+    def length(self) -> int:
+        """Count the samples held."""
+        return self.held.length
+
+    def push(self, block: Tensor, wanted: int = 0) -> None:
+        """Append a block (channel, time), on the way to as many samples as are `wanted`."""
+        self.held.extend(block.shape[-1], block, wanted + block.shape[-1]).copy_(block)
 
     def peek(self, count: int) -> Tensor:
-        """Look at the next `count` samples (channel, time), or all there are: then `ended` is true."""
+        """Look at the next `count` samples (channel, time), or all there are: then `ended` is true.
+
+        The next look, or skip, may put others in their place.
+        """
         while self.length < count and not self.ended:
             block = next(self.blocks, None)
             if block is None:
                 self.ended = True
             else:
-                self.push(block)
-        if not self.held:
-            return torch.zeros(1, 0)
-        if len(self.held) > 1:
-            self.held = deque([torch.cat(list(self.held), -1)])
-        return self.held[0][..., :count]
+                self.push(block, count)
+        return self.held.samples[..., :count]
 
     def skip(self, count: int) -> None:
         """Forget the next `count` samples."""
-        rest = self.peek(self.length)[..., count:]
-        self.held = deque([rest.clone()] if rest.shape[-1] else [])  # a copy, so that what is skipped is freed
-        self.length = rest.shape[-1]
+        self.held.drop(count)
         self.position += count
 
 
@@ -243,26 +276,26 @@ class OverlapAdd:
 
     def __init__(self) -> None:
         self.start = 0  # position of the first sample held, in the song
-        self.sum = torch.zeros(1, 1, 0)
-        self.weight = torch.zeros(0)
+        self.sum, self.weight = Held(), Held()  # (source, channel, time), (time,)
 
     def add(self, stem: Tensor, position: int, window: Tensor) -> None:
         """Add a chunk (source, channel, time) from `position` on; its window weighs its samples."""
         skipped = max(0, self.start - position)  # taken already: the window is zero there
         stem, window = stem[..., skipped:], window[skipped:]
         begin = position + skipped - self.start
-        missing = begin + stem.shape[-1] - self.weight.shape[0]
+        missing = begin + stem.shape[-1] - self.weight.length
         if missing > 0:
-            old = self.sum if self.weight.shape[0] else stem.new_zeros((*stem.shape[:2], 0))
-            self.sum, self.weight = F.pad(old, (0, missing)), F.pad(self.weight, (0, missing))
-        self.sum[..., begin : begin + stem.shape[-1]].addcmul_(stem, window)
-        self.weight[begin : begin + stem.shape[-1]] += window
+            self.sum.extend(missing, stem)
+            self.weight.extend(missing, window)
+        self.sum.samples[..., begin : begin + stem.shape[-1]].addcmul_(stem, window)
+        self.weight.samples[begin : begin + stem.shape[-1]] += window
 
     def take(self, until: int) -> Tensor:
         """Hand out what is finished: all samples before position `until`, (source, channel, time)."""
         count = max(0, until - self.start)  # negative right after a back-off, whose chunks have less context
-        done = self.sum[..., :count] / self.weight[:count]
-        self.sum, self.weight = self.sum[..., count:].clone(), self.weight[count:].clone()
+        done = self.sum.samples[..., :count] / self.weight.samples[:count]
+        self.sum.drop(count)
+        self.weight.drop(count)
         self.start += count
         return done
 

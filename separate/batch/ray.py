@@ -58,7 +58,8 @@ class Crew:
     device: str = "auto"  # "cuda" or "cpu"
     per_gpu: int = 1
     retries: int = 2  # how often a song is tried again whose worker was lost
-    prepare: Callable[[], None] = lambda: None  # is called in each worker first; a function of a module
+    # Is called in each worker first, and what it returns is told how much of a song is done; a function of a module.
+    prepare: Callable[[], Callable[[int], None]] = lambda: lambda done: None
     version: str = __version__
 
 
@@ -75,7 +76,7 @@ class Worker:
             os.chdir(self.home)  # names may begin where the command was typed
         try:
             self.check(socket.gethostname())
-            self.crew.prepare()
+            self.tidy = self.crew.prepare()
             self.make()
         except SeparateError as error:
             return error, self.heard()
@@ -118,7 +119,7 @@ class Worker:
         """Do a job; return what became of it, and what there is to say."""
         from separate.batch.local import attempt
 
-        result = attempt(job, self.separator, self.crew.output, self.said.append, lambda done, total: None)
+        result = attempt(job, self.separator, self.crew.output, self.said.append, lambda done, total: self.tidy(done))
         (self.failures if result.error else self.songs).inc()
         if result.audio_seconds:
             self.music.inc(result.audio_seconds)

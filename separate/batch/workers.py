@@ -32,7 +32,8 @@ class Crew:
     devices: Sequence[str]
     settings: dict[str, Any]  # of each one's Separator, but for the device
     output: Output
-    prepare: Callable[[], None] = lambda: None  # is called in each process first; a function of a module
+    # Is called in each process first, and what it returns is told how much of a song is done; a function of a module.
+    prepare: Callable[[], Callable[[int], None]] = lambda: lambda done: None
 
 
 class Worker:
@@ -138,7 +139,7 @@ def work(pipe: Connection, crew: Crew, device: str) -> None:
     """Be a worker: make a Separator, then do what comes through the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches everybody: the one who started us decides
     threading.Thread(target=end_with_parent, daemon=True).start()
-    crew.prepare()
+    tidy = crew.prepare()
 
     import torch
 
@@ -150,6 +151,10 @@ def work(pipe: Connection, crew: Crew, device: str) -> None:
     def say(kind: str, *value: Any) -> None:
         with speaking:
             pipe.send((kind, value[0] if len(value) == 1 else value))
+
+    def progress(done: int, total: int | None) -> None:
+        tidy(done)
+        say("progress", done, total)
 
     torch.set_num_threads(max(1, torch.get_num_threads() // len(crew.devices)))
     try:
@@ -163,13 +168,7 @@ def work(pipe: Connection, crew: Crew, device: str) -> None:
             job: Job = pipe.recv()
         except EOFError:
             return
-        result = attempt(
-            job,
-            separator,
-            crew.output,
-            lambda message: say("notice", message),
-            lambda done, total: say("progress", done, total),
-        )
+        result = attempt(job, separator, crew.output, lambda message: say("notice", message), progress)
         say("result", result)
 
 

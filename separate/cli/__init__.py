@@ -14,6 +14,7 @@ from separate.cli.convert import convert_command
 from separate.cli.evaluate import evaluate_command
 from separate.cli.models import models_app
 from separate.cli.player import player_command
+from separate.cli.process import hush
 from separate.cli.publish import publish_command
 from separate.cli.run import run_command
 from separate.cli.text import one_line
@@ -84,6 +85,7 @@ app.command("publish", cls=Command)(publish_command)
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
+    hush()
     try:
         code = app(standalone_mode=False)
     except SeparateError as error:

@@ -47,7 +47,7 @@ def cluster_doer(
     """Get those ready who separate, wherever they are."""
     from separate.audio.url import location
     from separate.batch import ray
-    from separate.cli.process import tune
+    from separate.cli.process import settle
 
     out = location(options.out)
     crew = ray.Crew(
@@ -59,7 +59,7 @@ def cluster_doer(
         device=options.device,
         per_gpu=options.per_gpu,
         retries=options.retries,
-        prepare=tune,
+        prepare=settle,
     )
     return partial(ray.run, crew=crew, notice=notice, working=working)
 

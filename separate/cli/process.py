@@ -3,28 +3,79 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import signal
+import sys
+import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType
 
-__all__ = ["interruptible", "tune"]
+__all__ = ["hush", "interruptible", "settle", "tune"]
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of glibc's mallopt
-KEPT = 2**28  # bytes
+KEPT = 2**28  # bytes: larger tensors are given back
+SETTLED, LOOK = 32, 4  # blocks of stems: after so many memory has found its size; how often to look
 
 
-def tune() -> None:
-    """Keep the memory of freed tensors for the next ones.
+def hush() -> None:
+    """Keep what libraries warn each other's programmers of to ourselves: what a user should know we say in a line.
+
+    With `python -W` or PYTHONWARNINGS all is shown as asked for.
+    """
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+
+
+def settle() -> Callable[[int], None]:
+    """Do both in a process that is not the command's own."""
+    hush()
+    return tune()
+
+
+def tune() -> Callable[[int], None]:
+    """Keep the memory of freed tensors for the next ones; return what is to be told how much of a song is done.
 
     glibc hands every large block back to the system, which clears it again for the next chunk: a fifth of the time of
-    a compact model. All threads share what is kept. Elsewhere than on glibc nothing happens.
+    a compact model. What threads allocate has a place apart from the model's, where blocks of a song that are read
+    ahead would leave holes between tensors. Elsewhere than on glibc nothing happens.
     """
+    import ctypes
+
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(M_MMAP_THRESHOLD, KEPT)
-        libc.mallopt(M_TRIM_THRESHOLD, KEPT)
-        libc.mallopt(M_ARENA_MAX, 1)
+        libc.mallopt(M_TRIM_THRESHOLD, -1)  # never: the peak is the same
+        libc.mallopt(M_ARENA_MAX, 2)
+        return Tidy(libc.malloc_trim)
+    return lambda done: None
+
+
+class Tidy:
+    """Hands all freed memory back when it has become more than that of a song's first blocks.
+
+    Tensors find slightly other places in every chunk, and what was touched once stays: over hours that adds up.
+    """
+
+    def __init__(self, trim: Callable[[int], object], statm: Path = Path("/proc/self/statm")) -> None:
+        self.trim, self.statm = trim, statm
+        self.done, self.blocks, self.most = 0, 0, 0
+
+    def __call__(self, done: int) -> None:
+        """Look from time to time, with so many samples of a song `done`."""
+        if done <= self.done:
+            self.blocks, self.most = 0, 0  # another song
+        self.done = done
+        self.blocks += 1
+        if self.blocks % LOOK:
+            return
+        try:
+            held = int(self.statm.read_text(encoding="ascii").split()[1])  # pages
+        except OSError:  # a system without it
+            return
+        if self.blocks <= SETTLED:
+            self.most = max(self.most, held)
+        elif held > 1.01 * self.most:
+            self.trim(0)
 
 
 @contextlib.contextmanager

@@ -187,7 +187,7 @@ def resuming() -> str:
 
 def doer(options: Options, output: Output, reporter: Reporter, interrupted: Callable[[], None]) -> Doer:
     """Get those ready who separate: this process, or several."""
-    from separate.cli.process import tune
+    from separate.cli.process import settle, tune
 
     if options.cluster:
         from separate.cli.cluster import cluster_doer
@@ -195,11 +195,12 @@ def doer(options: Options, output: Output, reporter: Reporter, interrupted: Call
         return cluster_doer(options, output, reporter.once)
     settings = settings_of(options)
 
-    def progress(job: Job) -> Progress:
+    def progress(job: Job, tidy: Callable[[int], None] = lambda done: None) -> Progress:
         show = reporter.song(job)
 
         def shown(done: int, total: int | None) -> None:
             interrupted()
+            tidy(done)
             show(done, total)
 
         return shown
@@ -208,15 +209,16 @@ def doer(options: Options, output: Output, reporter: Reporter, interrupted: Call
     if len(devices) > 1:
         from separate.batch import workers
 
-        crew = workers.Crew(devices, settings, output, tune)
+        crew = workers.Crew(devices, settings, output, settle)
         return partial(workers.run, crew=crew, notice=reporter.once, progress=progress)
-    tune()
+    tidy = tune()
 
     from separate.batch import local
     from separate.separator import Separator
 
     separator = Separator(**settings, device=devices[0], say=reporter.notice)
-    return partial(local.run, separator=separator, output=output, notice=reporter.notice, progress=progress)
+    shown = partial(progress, tidy=tidy)
+    return partial(local.run, separator=separator, output=output, notice=reporter.notice, progress=shown)
 
 
 def settings_of(options: Options) -> dict[str, Any]:

@@ -57,6 +57,7 @@ class Cluster:
 def cluster() -> Iterator[Cluster]:
     """Three machines, which nobody else gets into, whatever the user who runs the tests has set up."""
     own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
+    own["OMP_NUM_THREADS"] = "1"  # a worker asks for as many processors as torch has threads: a machine here has one
     with pytest.MonkeyPatch.context() as patch:
         for name, value in own.items():
             patch.setenv(name, value)

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from separate.cli.process import LOOK, SETTLED, Tidy
 
 FAULTS = """
 import resource, sys
@@ -28,3 +36,36 @@ def faults(how: str) -> int:
 
 def test_freed_memory_is_kept_for_the_next_tensor() -> None:
     assert faults("tuned") * 10 < max(faults("plain"), 50)
+
+
+def test_what_is_more_than_at_first_is_handed_back(tmp_path: Path) -> None:
+    statm, trimmed = tmp_path / "statm", list[int]()
+    tidy = Tidy(trimmed.append, statm)
+
+    def blocks(count: int, pages: int, song: Iterator[int]) -> None:
+        statm.write_text(f"9000 {pages} 7 1 0 5 0\n", encoding="ascii")
+        for done in islice(song, count):
+            tidy(done)
+
+    song = itertools.count(1)
+    blocks(SETTLED, 1000, song)
+    blocks(10 * LOOK, 1010, song)
+    assert not trimmed
+    blocks(LOOK, 1011, song)
+    assert trimmed == [0]
+    another = itertools.count(1)  # which needs more
+    blocks(SETTLED, 2000, another)
+    blocks(10 * LOOK, 2000, another)
+    assert trimmed == [0]
+    statm.unlink()
+    for done in islice(another, 2 * LOOK):
+        tidy(done)
+    assert trimmed == [0]
+
+
+@pytest.mark.parametrize(("words", "shown"), [((), False), (("-W", "default"), True)])
+def test_what_libraries_warn_of_is_shown_to_who_asks(words: tuple[str, ...], shown: bool) -> None:
+    code = "import warnings; from separate.cli.process import hush; hush(); warnings.warn('matmul failed')"
+    done = subprocess.run([sys.executable, *words, "-c", code], capture_output=True, text=True, check=True)
+    assert ("matmul failed" in done.stderr) == shown
+    assert shown or not done.stderr
