@@ -5,9 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from separate.dsp.stft import STFT
+from separate.dsp.parallel import side_by_side
+from separate.dsp.stft import STFT, magnitude
 
 __all__ = ["griffin_lim", "spectral_convergence"]
+
+BLOCK = 64  # frames
 
 
 @torch.no_grad()
@@ -38,10 +41,20 @@ def griffin_lim(magnitudes: Tensor, start: Tensor, stft: STFT, length: int, iter
     >>> torch.allclose(griffin_lim(spec.abs(), spec, stft, length=8000, iterations=2), tone, atol=1e-5)
     True
     """
-    phase = _phase(start)
-    for _ in range(iterations):
-        phase = _phase(stft.forward(stft.inverse(magnitudes * phase, length)))
-    return stft.inverse(magnitudes * phase, length)
+
+    def waveforms(row: tuple[Tensor, Tensor]) -> Tensor:
+        magnitudes, start = row
+        spec = _scale(start.clone(), magnitudes)
+        for _ in range(iterations):
+            spec = _scale(stft.forward(stft.inverse(spec, length)), magnitudes)
+        return stft.inverse(spec, length)
+
+    start = start.expand_as(magnitudes)
+    if not magnitudes.is_cpu:
+        return waveforms((magnitudes, start))
+    each = (x.reshape(-1, *x.shape[-2:]) for x in (magnitudes, start))
+    found = side_by_side(waveforms, list(zip(*each, strict=True)))  # no waveform waits for another
+    return torch.stack(found).view(*magnitudes.shape[:-2], length)
 
 
 @torch.no_grad()
@@ -57,6 +70,19 @@ def spectral_convergence(waveforms: Tensor, magnitudes: Tensor, stft: STFT) -> T
     return error.div(norm.clamp_min(torch.finfo(norm.dtype).tiny))  # (...)
 
 
-def _phase(spec: Tensor) -> Tensor:
-    """Scale every entry of a complex spectrogram to a magnitude of one; the phase of zero is zero."""
-    return torch.where(spec == 0, 1, spec.sgn())
+def _scale(spec: Tensor, magnitudes: Tensor) -> Tensor:
+    """Scale every entry of a complex spectrogram to another magnitude, in place; the phase of zero is zero.
+
+    On a processor some frames at a time, which stay in its cache.
+    """
+    size = BLOCK if spec.is_cpu else spec.shape[-1]
+    flat = spec.shape[-2:]
+    rows = spec.view(-1, *flat).mT, magnitudes.reshape(-1, *flat).mT  # each (row, frame, bin)
+    for row, wanted in zip(*rows, strict=True):
+        for part, m in zip(torch.split(row, size), torch.split(wanted, size), strict=True):
+            own = magnitude(part)
+            if bool(own.amin() == 0):
+                part.real.copy_(torch.where(own == 0, m, part.real))
+                own = torch.where(own == 0, m, own)
+            part.mul_(m / own.clamp_min_(torch.finfo(own.dtype).tiny))
+    return spec

@@ -63,8 +63,7 @@ class STFT(nn.Module):
             audio = audio.float()
         with torch.autocast(audio.device.type, enabled=False):
             padded = _reflect(audio, self.n_fft // 2).reshape(-1, audio.shape[-1] + self.n_fft)
-            window = self._window(padded)
-            spec = torch.stft(padded, self.n_fft, self.hop, window=window, center=False, return_complex=True)
+            spec = self._transform(padded)
         return spec.reshape(*audio.shape[:-1], *spec.shape[-2:])
 
     def inverse(self, spec: Tensor, length: int) -> Tensor:
@@ -82,6 +81,23 @@ class STFT(nn.Module):
         audio = audio[:, self.n_fft // 2 :][:, :length]
         return audio.reshape(*spec.shape[:-2], length)
 
+    def _transform(self, padded: Tensor) -> Tensor:
+        """Window frames and transform them: (row, time) -> (row, bin, frame), frames one after the other in memory.
+
+        On a processor a few at a time, for `torch.stft` first writes all windowed frames down, as much again as the
+        spectrogram; the numbers are the very same.
+        """
+        window = self._window(padded)
+        if padded.requires_grad or not padded.is_cpu:
+            return torch.stft(padded, self.n_fft, self.hop, window=window, center=False, return_complex=True)
+        frames = padded.unfold(1, self.n_fft, self.hop)  # (row, frame, sample)
+        spec = padded.new_empty(*frames.shape[:2], self.n_fft // 2 + 1, dtype=padded.dtype.to_complex())
+        step = max(1, 2**18 // self.n_fft)
+        for row, out in zip(frames, spec, strict=True):
+            for first in range(0, len(row), step):
+                torch.fft.rfft(row[first : first + step] * window, out=out[first : first + step])
+        return spec.mT
+
     def _overlap_add(self, spec: Tensor) -> Tensor:
         """Transform frames back, window and add them, over the sum of squared windows.
 
@@ -93,15 +109,14 @@ class STFT(nn.Module):
         window = self._window(spec.real)
         audio = window.new_zeros(rows, frames + hops, self.hop)
         weight = window.new_zeros(frames + hops, self.hop)
+        parts = [(hop, w) for hop, w in enumerate(torch.split(window, self.hop)) if bool(w.any())]
         step = max(1, (2**19 if spec.device.type == "cpu" else 2**26) // (rows * self.n_fft))
         for first in range(0, frames, step):
             block = spec[..., first : first + step].mT.contiguous()  # (row, frame, bin)
             x = torch.fft.irfft(block, self.n_fft)  # (row, frame, sample)
-            for hop in range(hops):
-                part = slice(hop * self.hop, (hop + 1) * self.hop)
-                w = window[part]  # the last hop's is shorter where hops do not fill a frame
+            for hop, w in parts:  # the last one is shorter where hops do not fill a frame
                 there = slice(first + hop, first + hop + x.shape[1])
-                audio[:, there, : len(w)].addcmul_(x[..., part], w)
+                audio[:, there, : len(w)].addcmul_(x[..., hop * self.hop :][..., : len(w)], w)
                 weight[there, : len(w)] += w.square()
         # Nothing is heard where no window is: there is no sound to be turned up.
         return audio.div_(weight.clamp_min(torch.finfo(weight.dtype).tiny)).flatten(1)

@@ -12,19 +12,18 @@ there, folding time for a dilated GRU is a view.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import lcm
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from separate.dsp.parallel import side_by_side
 from separate.dsp.stft import STFT, magnitude
+from separate.models.dilated import Conv, DilatedGRU
+from separate.models.inference import plus
 from separate.models.layers import Bands
-from separate.models.recurrent import ROWS, Product, coarse, recur
 from separate.models.spectral import Span, Used, check_post, spans, stems_from
 
 __all__ = ["ABLATIONS", "D2GRU", "D2GRUConfig", "DilatedGRU"]
@@ -124,98 +123,6 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 }
 
 
-class DilatedGRU(nn.Module):
-    """A bidirectional GRU whose state comes from `dilation` frames ago.
-
-    hₜ = GRU(xₜ, hₜ₋ₖ): frames 0, k, 2k, … never meet frames 1, k + 1, …, so the k interleaved sequences run side by
-    side as one batch.
-    """
-
-    def __init__(self, width: int, dilation: int, merge: str) -> None:
-        super().__init__()
-        self.dilation = dilation
-        self.concat = merge == "concat"
-        hidden = width // 2 if self.concat else width
-        self.ahead = nn.GRU(width, hidden)
-        self.back = nn.GRU(width, hidden)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Run both directions: (time, batch, width) -> (time, batch, width)."""
-        if not inferring(x):
-            ahead, back = self.folded((self.ahead, x, False)), self.folded((self.back, x.flip(0), False)).flip(0)
-            return torch.cat([ahead, back], 2) if self.concat else ahead + back
-        ahead, back = side_by_side(self.folded, [(self.ahead, x, False), (self.back, x, True)])
-        return torch.cat([ahead, back], 2) if self.concat else ahead.add_(back)
-
-    def folded(self, direction: tuple[nn.GRU, Tensor, bool]) -> Tensor:
-        """Run one direction over the interleaved sequences: (time, batch, width) -> (time, batch, hidden).
-
-        The padding of the fold must not reach the state: it comes last, or first for a GRU that runs backwards.
-        """
-        gru, x, backwards = direction
-        time, batch, width = x.shape
-        k = self.dilation
-        padding = -time % k
-        if padding:
-            ends = (padding, 0) if backwards else (0, padding)
-            x = F.pad(x, (0, 0, 0, 0, *ends))  # (rows · k, batch, width)
-        x = x.reshape(-1, k * batch, width)  # (rows, k · batch, width)
-        y = recur(gru, x, backwards=backwards) if inferring(x) else gru(x)[0]
-        y = y.reshape(-1, batch, y.shape[2])
-        return y[padding:] if backwards else y[:time]
-
-
-class Conv(nn.Module):
-    """A convolution over time that keeps its length, with the leaky ReLU that all but the last one have."""
-
-    def __init__(self, inputs: int, outputs: int, kernel: int, dilation: int = 1, groups: int = 1) -> None:
-        super().__init__()
-        padding = dilation * (kernel // 2)
-        self.conv = nn.Conv1d(inputs, outputs, kernel, padding=padding, dilation=dilation, groups=groups)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve and rectify: (time, batch, inputs) -> (time, batch, outputs)."""
-        y = self.answerer(x)(x)
-        # Contiguous, as everything between convolutions is: products and sums of mixed layouts are slow.
-        return (F.leaky_relu_ if inferring(x) else F.leaky_relu)(y, 0.01).contiguous()
-
-    def answerer(self, like: Tensor) -> Callable[[Tensor], Tensor]:
-        """Find the fastest `linear` for tensors like this one."""
-        return Taps(self.conv, like) if self.conv.groups == 1 and inferring(like) else self.linear
-
-    def linear(self, x: Tensor) -> Tensor:
-        """Leave out the leaky ReLU: (time, batch, inputs) -> (time, batch, outputs)."""
-        y: Tensor = self.conv(x.permute(1, 2, 0))
-        return y.permute(2, 0, 1)
-
-
-class Taps:
-    """A convolution over time as one product, of what all its taps hear, side by side: for inference on a processor.
-
-    Frames then lie in memory as in a spectrogram, one after the other, and nothing has to be turned around.
-    """
-
-    def __init__(self, conv: nn.Conv1d, like: Tensor) -> None:
-        assert conv.bias is not None
-        self.taps, self.dilation, self.padding = conv.kernel_size[0], conv.dilation[0], int(conv.padding[0])
-        self.dtype, self.outputs = coarse(like), conv.out_channels
-        self.product = Product(conv.weight.transpose(1, 2).flatten(1), conv.bias, self.dtype, ROWS)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Convolve: (time, batch, inputs) -> (time, batch, outputs)."""
-        y = x.new_empty(*x.shape[:2], self.outputs)
-        starts = range(0, self.taps * self.dilation, self.dilation)
-        for one, out in zip(x.unbind(1), y.unbind(1), strict=True):  # (time, inputs), (time, outputs)
-            padded = F.pad(one.to(self.dtype), (0, 0, self.padding, self.padding))
-            out.copy_(self.product(torch.cat([padded[start : start + len(x)] for start in starts], 1)))
-        return y
-
-
-def inferring(x: Tensor) -> bool:
-    """Tell whether `x` is on a processor and no gradients are wanted."""
-    return x.is_cpu and not torch.is_grad_enabled()
-
-
 def layer(kind: str, config: D2GRUConfig, block: int) -> nn.Module:
     """One of the two layers of a block."""
     if kind == "gru":
@@ -249,11 +156,6 @@ class Block(nn.Module):
         if self.skip != "none":
             out = plus(out, a)
         return plus(out, x) if self.skip in ("d2", "dense") else out
-
-
-def plus(x: Tensor, y: Tensor) -> Tensor:
-    """Add `y` to `x`, which nobody needs afterwards; the sum is as fine as the finer of both."""
-    return x + y if x is y or x.dtype != y.dtype or torch.is_grad_enabled() else x.add_(y)
 
 
 class D2GRU(nn.Module):

@@ -19,6 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from separate.models.inference import ROWS, Product, coarse, inferring
+from separate.models.recurrent import remember
+
 __all__ = ["HEADS", "LSTM", "DConv", "TimeConv", "TimeTransposed", "channels_last", "check_width", "gated", "rescale_"]
 
 STEPS = 200  # that an LSTM hears at once
@@ -31,6 +34,14 @@ class TimeConv(nn.Conv1d):
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Convolve: (batch, inputs, row, time) -> (batch, outputs, row, time / stride)."""
         stride, padding, dilation = (1, *self.stride), (0, int(self.padding[0])), (1, *self.dilation)
+        if inferring(input) and bias is not None and (padding, dilation) == ((0, 0), (1, 1)):
+            kernel, (_, inputs, rows, time) = weight.shape[2], input.shape
+            if rows * time // stride[1] <= inputs * kernel // 4:
+                # There is more weight than song, and a product lays its weights out faster than a convolution.
+                windows = input.permute(0, 2, 3, 1).unfold(2, kernel, stride[1]).transpose(3, 4).flatten(3)
+                low = coarse(input)
+                product = Product(weight.transpose(1, 2).flatten(1), bias, low, ROWS)
+                return product(windows.to(low)).permute(0, 3, 1, 2)
         return F.conv2d(input, weight.unsqueeze(2), bias, stride, padding, dilation)
 
 
@@ -39,6 +50,18 @@ class TimeTransposed(nn.ConvTranspose1d):
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Convolve: (batch, inputs, row, time) -> (batch, outputs, row, time · stride + rest)."""
+        stride, kernel = self.stride[0], self.kernel_size[0]
+        if inferring(input) and kernel == 2 * stride and self.out_channels * kernel <= 2 * self.in_channels:
+            # So few outputs leave vectors of a convolution half empty: a product of all taps' does not.
+            assert self.bias is not None
+            weight, none = self.weight.permute(2, 1, 0).flatten(0, 1), self.bias.new_zeros(kernel * self.out_channels)
+            low = coarse(input)
+            product = Product(weight, none, low, ROWS)
+            first, second = product(input.permute(0, 2, 3, 1).to(low)).chunk(2, 3)
+            y = F.pad(first, (0, 0, 0, 1))  # (batch, row, time + 1, stride · outputs)
+            y[:, :, 1:] += second
+            y += self.bias.repeat(stride)
+            return torch.unflatten(y, 3, (stride, -1)).flatten(2, 3).permute(0, 3, 1, 2)
         return F.conv_transpose2d(input, self.weight.unsqueeze(2), self.bias, (1, *self.stride))
 
 
@@ -54,7 +77,7 @@ class LSTM(nn.Module):
         """(row, width, 1, time) -> (row, width, 1, time)."""
         x = x.squeeze(2).permute(2, 0, 1)  # (time, row, width)
         with torch.autocast(x.device.type, enabled=False):  # it would convert its weights at every step
-            y = self.linear(self.lstm(x.to(self.linear.weight.dtype))[0])
+            y = self.linear(remember(self.lstm, x.to(self.linear.weight.dtype)))
         return channels_last(y.permute(1, 2, 0))
 
 
@@ -152,14 +175,18 @@ class DConv(nn.Module):
             self.layers.append(nn.Sequential(*branch))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, channel, frequency, time) -> (batch, channel, frequency, time): a row of its own each frequency."""
+        """(batch, channel, frequency, time) -> (batch, channel, frequency, time): a row of its own each frequency.
+
+        Nobody needs x afterwards.
+        """
         rows = x.permute(0, 2, 3, 1).flatten(0, 1).unsqueeze(1).permute(0, 3, 1, 2)  # (row, channel, 1, time)
         for layer in self.layers:
             *narrow, conv, norm, _, scale = cast("Iterable[Any]", layer)
             y = rows
             for part in narrow:
                 y = part(y)
-            rows = torch.addcmul(rows, *normed_gate(y, conv, norm, scale.scale))
+            add = rows.addcmul_ if inferring(rows) else rows.addcmul  # new memory takes longer than the sum
+            rows = add(*normed_gate(y, conv, norm, scale.scale))
         return rows.permute(0, 2, 3, 1).reshape(*x.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)
 
 
@@ -195,11 +222,15 @@ def normed_gate(x: Tensor, conv: nn.Conv1d, norm: nn.GroupNorm, scale: Tensor) -
         var = (squares * (weight.mT @ weight / len(weight))).sum((1, 2)) - mean.square()
         inverse = (var.clamp_min(0) + norm.eps).rsqrt()
         rows = torch.cat([rows, mean[:, None, None].expand(-1, rows.shape[1], 1)], 2) * inverse[:, None, None]
-    rows = rows.to(x.dtype).mT.unsqueeze(2)  # (row, inner + 2, 1, time)
+    # All rows are one for a convolution, to which many short ones cost three times as much.
+    whole = rows.to(x.dtype).view(1, 1, -1, rows.shape[2]).permute(0, 3, 1, 2)  # (1, inner + 2, 1, row · time)
     weight = norm.weight.unsqueeze(1) * F.pad(weight, (0, 1), value=-1.0)
     (to_value, to_gate), (value, gate) = weight[..., None, None].chunk(2), norm.bias.chunk(2)
     to_value = to_value * scale[:, None, None, None]
-    return F.conv2d(rows, to_value, value * scale), F.conv2d(rows, to_gate, gate).sigmoid_()
+    halves = F.conv2d(whole, to_value, value * scale), F.conv2d(whole, to_gate, gate).sigmoid_()
+    shape = (len(x), 1, -1, len(to_value))
+    first, second = (half.permute(0, 2, 3, 1).reshape(shape).permute(0, 3, 1, 2) for half in halves)
+    return first, second
 
 
 def gated(conv: nn.Conv1d | nn.Conv2d, x: Tensor) -> Tensor:
@@ -207,7 +238,8 @@ def gated(conv: nn.Conv1d | nn.Conv2d, x: Tensor) -> Tensor:
     assert conv.bias is not None
     halves = zip(conv.weight.chunk(2), conv.bias.chunk(2), strict=True)
     value, gate = (conv._conv_forward(x, weight, bias) for weight, bias in halves)
-    out: Tensor = value * gate.sigmoid_()
+    gate.sigmoid_()
+    out: Tensor = value.mul_(gate) if inferring(value) else value * gate
     return out
 
 

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from separate.models.dconv import TimeConv, TimeTransposed, channels_last, rescale_
+from separate.models.recurrent import remember
 
 __all__ = ["ABLATIONS", "PRESETS", "Demucs", "DemucsConfig"]
 
@@ -99,7 +100,7 @@ class BLSTM(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(batch, width, 1, time) -> (batch, width, 1, time)."""
         x = x.squeeze(2).permute(2, 0, 1)  # (time, batch, width)
-        return channels_last(self.linear(self.lstm(x)[0]).permute(1, 2, 0))
+        return channels_last(self.linear(remember(self.lstm, x)).permute(1, 2, 0))
 
 
 class Demucs(nn.Module):

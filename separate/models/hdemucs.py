@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from separate.dsp.spectrum import Spectrum
 from separate.models.dconv import HEADS, DConv, TimeConv, TimeTransposed, channels_last, check_width, gated, rescale_
+from separate.models.inference import gelu, inferring, plus
 
 __all__ = ["PRESETS", "HDemucs", "HDemucsConfig"]
 
@@ -187,7 +188,7 @@ class Encoder(Down):
         y = super().forward(x)
         if other is not None:
             y = y + other
-        y = self.dconv(F.gelu(self.norm1(y)))
+        y = self.dconv(gelu(self.norm1(y)))
         return rewritten(self.rewrite, self.norm2, y)
 
 
@@ -218,7 +219,7 @@ class Up(nn.Module):
             y = y[..., self.padding : self.padding + length]
         else:
             y = y[:, :, self.padding : y.shape[2] - self.padding]
-        return y if self.last else F.gelu(y), x
+        return y if self.last else gelu(y), x
 
 
 class Decoder(Up):
@@ -338,8 +339,8 @@ class HDemucs(nn.Module):
         spectrum, mean, std = standardized(self.spectrum(mix))
         waveform, mean_t, std_t = standardized(channels_last(mix))
         x, xt = self.net(spectrum, waveform)  # (batch, source · 4, frequency, frame), (batch, source · 2, 1, time)
-        stems = self.spectrum.inverse(x.to(mix.dtype) * std + mean, mix.shape[2])
-        stems += (xt.to(mix.dtype) * std_t + mean_t).squeeze(2)
+        stems = self.spectrum.inverse(x, mix.shape[2], mean, std)
+        stems += torch.addcmul(mean_t, xt.to(mix.dtype), std_t).squeeze(2)
         return torch.unflatten(stems, 1, (len(self.sources), STEREO))
 
     def net(self, x: Tensor, xt: Tensor) -> tuple[Tensor, Tensor]:
@@ -353,16 +354,16 @@ class HDemucs(nn.Module):
                 other = xt if i == self.meeting else None
             x = encode(x, other)
             if i == 0 and self.config.embedding:
-                x = x + (self.config.embedding * self.freq_emb()).to(x.dtype)
+                x = plus(x, (self.config.embedding * self.freq_emb()).to(x.dtype))
             saved.append((length, x))
         x, xt = self.between(x, xt)
         for decode in self.decoder:
             length, skip = saved.pop()
-            x, y = decode(x + skip, length)
+            x, y = decode(plus(x, skip), length)
             if len(saved) < len(self.tdecoder):
                 decode_t = self.tdecoder[len(self.tdecoder) - 1 - len(saved)]
                 length_t, skip = saved_t.pop()
-                xt, _ = decode_t(y if len(saved) == self.meeting else xt + skip, length_t)
+                xt, _ = decode_t(y if len(saved) == self.meeting else plus(xt, skip), length_t)
         return x, xt
 
     def between(self, x: Tensor, xt: Tensor) -> tuple[Tensor, Tensor]:
@@ -378,6 +379,6 @@ def standardized(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def one_by_one(net: Callable[[Tensor], Tensor], songs: Tensor) -> Tensor:
     """Run a large net on one song after the other where that takes no longer and less memory: on a CPU."""
-    if not songs.is_cpu or torch.is_grad_enabled():
+    if not inferring(songs):
         return net(songs)
     return torch.cat([net(song) for song in torch.split(songs, 1)])

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from separate.dsp.parallel import side_by_side
 from separate.models.dconv import Scale, TimeConv, channels_last
 from separate.models.hdemucs import HDemucs, HDemucsConfig, levels
-from separate.models.recurrent import Product, coarse
+from separate.models.inference import Product, coarse, gelu, inferring
 
 __all__ = ["PRESETS", "HTDemucs", "HTDemucsConfig"]
 
@@ -89,7 +89,7 @@ class Linear:
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """(batch, token, inputs) -> (batch, token, outputs)."""
-        if not x.is_cpu or torch.is_grad_enabled() or weight.is_inference():
+        if not inferring(x) or weight.is_inference():
             return F.linear(x, weight, bias)
         dtype = coarse(x)
         now = dtype, *((each.data_ptr(), len(each), each._version) for each in (weight, bias))
@@ -122,7 +122,7 @@ class Attention(nn.Module):
             q = self.first(x, self.in_proj_weight[:width], self.in_proj_bias[:width])
             k, v = self.second(other, self.in_proj_weight[width:], self.in_proj_bias[width:]).chunk(2, 2)
         q, k, v = (torch.unflatten(part, 2, (self.heads, -1)).transpose(1, 2) for part in (q, k, v))
-        if q.is_cpu and q.dtype == torch.bfloat16 and not torch.is_grad_enabled():
+        if q.dtype == torch.bfloat16 and inferring(q):
             y = attend(q, k, v)
         else:
             y = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout if self.training else 0.0)
@@ -173,7 +173,7 @@ class Layer(nn.Module):
     def rest(self, x: Tensor, heard: Tensor, norm: nn.Module) -> Tensor:
         """Add what attention heard, and the feed-forward net: (batch, token, width) -> (batch, token, width)."""
         x = torch.addcmul(x, self.gamma_1.scale, self.dropped(heard))
-        y = F.gelu(self.first(norm(x), self.linear1.weight, self.linear1.bias))
+        y = gelu(self.first(norm(x), self.linear1.weight, self.linear1.bias))
         y = self.second(self.dropped(y), self.linear2.weight, self.linear2.bias)
         out: Tensor = self.norm_out(torch.addcmul(x, self.gamma_2.scale, self.dropped(y)))
         return out

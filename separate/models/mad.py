@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from separate.dsp.griffinlim import griffin_lim
 from separate.dsp.parallel import side_by_side
-from separate.dsp.stft import STFT
+from separate.dsp.stft import STFT, magnitude
 from separate.models import recurrent
+from separate.models.inference import inferring
 from separate.models.layers import Bands, check_frames
 
 __all__ = ["PRESETS", "HammingSTFT", "MaD", "MaDConfig"]
@@ -111,18 +112,18 @@ class HammingSTFT(STFT):
         before = self.n_fft // 2 + self.lead
         with torch.autocast(audio.device.type, enabled=False):
             padded = F.pad(audio, (before, total - before - length)).reshape(-1, total)
-            window = self.window.to(audio.dtype)
-            spec = torch.stft(padded, self.n_fft, self.hop, window=window, center=False, return_complex=True)
+            spec = self._transform(padded)
         return spec.reshape(*audio.shape[:-1], *spec.shape[-2:])
 
     def inverse(self, spec: Tensor, length: int) -> Tensor:
         """Transform complex spectrograms (..., bin, frame) back into waveforms (..., time) of `length` samples."""
         spec = spec.to(torch.promote_types(spec.dtype, torch.complex64))
         with torch.autocast(spec.device.type, enabled=False):
-            flat = spec.reshape(-1, *spec.shape[-2:])
-            window = self.window.to(flat.real.dtype)
-            audio = torch.istft(flat, self.n_fft, self.hop, window=window, length=self.lead + length)
-        return audio[:, self.lead :].reshape(*spec.shape[:-2], length)
+            audio = self._overlap_add(spec.reshape(-1, *spec.shape[-2:]))
+        return audio[:, self.n_fft // 2 + self.lead :][:, :length].reshape(*spec.shape[:-2], length)
+
+    def _window(self, like: Tensor) -> Tensor:
+        return self.window.to(like.dtype)
 
 
 def recur(gru: nn.GRU, x: Tensor, fed_back: bool = False) -> Tensor:
@@ -131,7 +132,7 @@ def recur(gru: nn.GRU, x: Tensor, fed_back: bool = False) -> Tensor:
     If its input is fed back, then sₜ = GRU(xₜ, sₜ₋₁) + xₜ is the output and the next step's state; else, GRU(xₜ, sₜ₋₁).
     Under `torch.autocast` products are computed in lower precision, but not the state.
     """
-    if x.is_cpu and not torch.is_grad_enabled():
+    if inferring(x):
         return recurrent.recur(gru, x, fed_back)
     weight_x, weight_h, bias_x, bias_h = gru.all_weights[0]
     gates = F.linear(x, weight_x, bias_x)  # (frame, sequence, 3 · hidden): the input's part of all gates at all times
@@ -186,7 +187,7 @@ class MaD(nn.Module):
     def forward(self, mix: Tensor) -> Tensor:
         """Separate: (batch, channel, time) -> (batch, source, channel, time)."""
         mixture = self.stft(mix)  # (batch, channel, bin, frame)
-        songs = zip(self.estimate(mixture.abs()), mixture, strict=True)  # one at a time: phases take the most memory
+        songs = zip(self.estimate(magnitude(mixture)), mixture, strict=True)  # one at a time: phases take most memory
         length, iterations = mix.shape[-1], self.config.griffin_lim
         voice = torch.stack([griffin_lim(m, x, self.stft, length, iterations) for m, x in songs])
         return torch.stack([voice, mix - voice], 1)
@@ -204,7 +205,7 @@ class MaD(nn.Module):
 
         (frame, sequence, bin or band) -> twice (frame without margins, sequence, bin or band).
         """
-        if not x.is_cpu or torch.is_grad_enabled():
+        if not inferring(x):
             return self.masks(x)
         count = min(torch.get_num_threads(), -(-x.shape[1] // SEQUENCES))
         masks, gains = zip(*side_by_side(self.masks, x.chunk(count, 1)), strict=True)

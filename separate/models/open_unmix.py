@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from separate.dsp.parallel import side_by_side
 from separate.dsp.stft import STFT
+from separate.models.inference import ROWS, Product, coarse, inferring
 from separate.models.layers import check_frames, check_names, line_of, songs_of
-from separate.models.recurrent import ROWS, Product, coarse
 from separate.models.spectral import Used, check_post, separate_magnitudes
 
 __all__ = ["PRESETS", "OpenUnmix", "OpenUnmixConfig"]
@@ -173,7 +173,7 @@ class OpenUnmix(nn.Module):
 
         (batch, channel, bin, frame) -> for each of the batch (source, channel, bin, frame).
         """
-        if self.training or torch.is_grad_enabled() or not mixture.is_cpu:
+        if self.training or not inferring(mixture):
             yield from songs_of(self.nets.values(), mixture)
             return
         stereo = mixture.expand(-1, 2, -1, -1)  # two channels stay as they are

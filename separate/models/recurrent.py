@@ -1,9 +1,13 @@
-"""GRUs for inference on a processor: weights laid out once for all steps, independent runs side by side.
+"""GRUs and wide LSTMs for inference on a processor: weights laid out once for all steps.
 
-    gates = W x + b of some steps at once;   then, step by step:
+    gates = W x + b of some steps at once;   then, step by step, a GRU:
     r, z  = σ(gates_r + U_r h + c_r), σ(gates_z + U_z h + c_z)
     n     = tanh(gates_n + r (U_n h + c_n))
     h     = n + z (h − n)
+
+    an LSTM, of which all gates have U h + c added:
+    c     = σ(gates_f) c + σ(gates_i) tanh(gates_n)
+    h     = σ(gates_o) tanh(c)
 
 A step's products are thin: as many rows as there are sequences. With weights in the order in which the processor wants
 them they are two to three times as fast, from four rows on, and what a step leaves is still in the cache at the next.
@@ -11,54 +15,17 @@ them they are two to three times as fast, from four rows on, and what a step lea
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["ROWS", "Product", "coarse", "recur"]
+from separate.models.inference import ROWS, Product, coarse, inferring
 
-ROWS = 256  # of the product that finds the gates of some steps at once
+__all__ = ["recur", "remember"]
 
-
-class Product:
-    """x -> x Wᵀ + b in some precision, for many x of about so many rows."""
-
-    def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype, rows: int) -> None:
-        self.weight, self.bias = weight.to(dtype), bias.to(dtype)
-        self.ordered = ordered(self.weight, rows)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """(..., inputs) -> (..., outputs)."""
-        if self.ordered is None:
-            return F.linear(x, self.weight, self.bias)
-        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.ordered, self.bias, "none", [], "")
-        return y
-
-
-def ordered(weight: Tensor, rows: int) -> Tensor | None:
-    """Lay out weights as oneDNN's products of so many rows want them; None where torch has no such products.
-
-    They are those that `torch.compile` writes into its programs. From four rows on the order for many is the fastest.
-    """
-    ops, low = torch.ops.mkldnn, weight.dtype == torch.bfloat16
-    known: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    if not known or not (low or weight.dtype == torch.float32):
-        return None
-    try:
-        if low and not ops._is_mkldnn_bf16_supported():
-            return None
-        found: Tensor = ops._reorder_linear_weight(weight.contiguous(), max(rows, 64) if rows > 3 else rows)
-    except (AttributeError, RuntimeError):  # another version of torch
-        return None
-    return found
-
-
-def coarse(x: Tensor) -> torch.dtype:
-    """Say in which precision to compute products of `x`: its own, or that of `torch.autocast`."""
-    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") and x.dtype == torch.float32 else x.dtype
+WIDE = 1536  # units from which on an LSTM's weights come from memory at every step; of fewer, torch's own is the faster
 
 
 def recur(gru: nn.GRU, x: Tensor, fed_back: bool = False, backwards: bool = False) -> Tensor:
@@ -74,10 +41,8 @@ def recur(gru: nn.GRU, x: Tensor, fed_back: bool = False, backwards: bool = Fals
     fine, hidden = torch.promote_types(x.dtype, torch.float32), gru.hidden_size
     y = x.new_empty(*x.shape[:2], hidden)
     h = torch.zeros(x.shape[1], hidden, dtype=fine)
-    count = max(1, ROWS // x.shape[1])
-    turn: Callable[[Any], Any] = reversed if backwards else iter
-    for inputs, outputs in turn(list(zip(torch.split(x, count), torch.split(y, count), strict=True))):
-        gates = of_input(inputs.to(low)).to(fine)  # (step, row, 3 · hidden)
+    turn = turned(backwards)
+    for inputs, outputs, gates in blocks(x, y, of_input, low, turn):
         x_rz, x_n = torch.split(gates, [2 * hidden, hidden], 2)
         for now, now_rz, now_n, out in turn(list(zip(inputs, x_rz, x_n, outputs, strict=True))):
             h_rz, h_n = torch.split(of_state(h.to(low)).to(fine), [2 * hidden, hidden], 1)
@@ -89,3 +54,48 @@ def recur(gru: nn.GRU, x: Tensor, fed_back: bool = False, backwards: bool = Fals
             if h is not out:
                 out.copy_(h)
     return y
+
+
+def remember(lstm: nn.LSTM, x: Tensor) -> Tensor:
+    """Run an LSTM that starts at zero: (step, row, inputs) -> (step, row, directions · hidden)."""
+    if not inferring(x) or lstm.hidden_size < WIDE:
+        y: Tensor = lstm(x)[0]
+        return y
+    directions = 1 + lstm.bidirectional
+    for layer in range(lstm.num_layers):
+        y = x.new_empty(*x.shape[:2], directions * lstm.hidden_size)
+        for i, out in enumerate(y.chunk(directions, 2)):
+            one_direction(lstm.all_weights[directions * layer + i], x, out, backwards=i == 1)
+        x = y
+    return x
+
+
+def one_direction(weights: Sequence[Tensor], x: Tensor, y: Tensor, backwards: bool) -> None:
+    """Run one direction of a layer of an LSTM: (step, row, inputs) to (step, row, hidden)."""
+    low = coarse(x)
+    weight_x, weight_h, bias_x, bias_h = weights
+    of_input = Product(weight_x, bias_x, low, ROWS)
+    of_state = Product(weight_h, bias_h, low, x.shape[1])
+    fine = torch.promote_types(x.dtype, torch.float32)
+    h = c = torch.zeros(y.shape[1:], dtype=fine)
+    turn = turned(backwards)
+    for _, outputs, gates in blocks(x, y, of_input, low, turn):
+        for now, out in turn(list(zip(gates, outputs, strict=True))):
+            i, f, n, o = (now + of_state(h.to(low)).to(fine)).chunk(4, 1)
+            c = torch.addcmul(f.sigmoid() * c, i.sigmoid(), n.tanh())
+            h = o.sigmoid() * c.tanh()
+            out.copy_(h)
+
+
+def turned(backwards: bool) -> Callable[[Any], Any]:
+    """Get what goes through a list from the first or from the last."""
+    return reversed if backwards else iter
+
+
+def blocks(
+    x: Tensor, y: Tensor, of_input: Product, low: torch.dtype, turn: Callable[[Any], Any]
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Go through some steps at a time: what goes in, where what comes out belongs, the input's part of the gates."""
+    fine, count = torch.promote_types(x.dtype, torch.float32), max(1, ROWS // x.shape[1])
+    for inputs, outputs in turn(list(zip(torch.split(x, count), torch.split(y, count), strict=True))):
+        yield inputs, outputs, of_input(inputs.to(low)).to(fine)

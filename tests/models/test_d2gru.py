@@ -1,4 +1,4 @@
-"""The D2-GRU: its table, its dilated GRU against a plain one, its ablations, its compact forms."""
+"""The D2-GRU: its table, its ablations, its compact forms."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from separate.models import build
-from separate.models.d2gru import ABLATIONS, D2GRU, Block, Conv, D2GRUConfig, DilatedGRU
+from separate.models.d2gru import ABLATIONS, D2GRU, Block, D2GRUConfig
+from separate.models.dilated import Conv, DilatedGRU
 from separate.models.layers import fold_weight_norm, weight_norm_
 
 TINY: dict[str, Any] = {"n_fft": 64, "hop": 16, "width": 32, "groups": 4, "sample_rate": 8000}
@@ -58,53 +59,6 @@ def test_the_paper_model_is_table_1() -> None:
     assert model.sources == ("vocals", "drums", "bass", "other")
 
 
-def naive(layer: DilatedGRU, x: Tensor, merge: str) -> Tensor:
-    """A bidirectional GRU a phase: frames p, p + k, p + 2k, …, no padding anywhere."""
-    k = layer.dilation
-    both = nn.GRU(layer.ahead.input_size, layer.ahead.hidden_size, bidirectional=True)
-    state = {f"{name}": value for name, value in layer.ahead.state_dict().items()}
-    state |= {f"{name}_reverse": value for name, value in layer.back.state_dict().items()}
-    both.load_state_dict(state)
-    hidden = layer.ahead.hidden_size
-    y = torch.zeros(*x.shape[:2], hidden * 2)
-    for phase in range(min(k, len(x))):
-        y[phase::k] = both(x[phase::k])[0]
-    return y if merge == "concat" else y[..., :hidden] + y[..., hidden:]
-
-
-@pytest.mark.parametrize("mode", ["training", "inference"])
-@pytest.mark.parametrize("merge", ["sum", "concat"])
-@pytest.mark.parametrize("dilation", [1, 2, 3, 4])
-@pytest.mark.parametrize("time", [1, 3, 8, 21])
-def test_the_dilated_gru_is_a_bidirectional_gru_for_each_phase(time: int, dilation: int, merge: str, mode: str) -> None:
-    torch.manual_seed(time)
-    layer = DilatedGRU(12, dilation, merge)
-    x = torch.randn(time, 3, 12)
-    with torch.set_grad_enabled(mode == "training"):
-        torch.testing.assert_close(layer(x), naive(layer, x, merge), rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("mode", ["training", "inference"])
-def test_turned_in_time_with_its_directions_swapped_a_dilated_gru_says_the_same(mode: str) -> None:
-    layer = DilatedGRU(12, 4, "sum")
-    mirror = DilatedGRU(12, 4, "sum")
-    mirror.ahead, mirror.back = layer.back, layer.ahead
-    x = torch.randn(23, 2, 12)  # not a multiple of 4: the fold is padded
-    with torch.set_grad_enabled(mode == "training"):
-        torch.testing.assert_close(mirror(x.flip(0)).flip(0), layer(x), rtol=1e-5, atol=1e-6)
-
-
-def test_inference_in_bfloat16_stays_close() -> None:
-    torch.manual_seed(0)
-    layer = DilatedGRU(64, 2, "sum")
-    x = torch.randn(101, 4, 64)
-    with torch.no_grad():
-        y = layer(x)
-        low = layer(x.bfloat16())
-    assert low.dtype == torch.bfloat16
-    assert (low - y).norm() / y.norm() < 0.01
-
-
 def test_training_reaches_every_weight() -> None:
     model = tiny(gru_dilation=(1, 2, 3))
     weight_norm_(model)
@@ -126,22 +80,6 @@ def test_a_block_is_the_sum_its_skip_says(skip: str, layers: tuple[str, str]) ->
         "none": second(first(x)),
     }
     torch.testing.assert_close(block(x), by_hand[skip])
-
-
-def test_the_grouped_convolution_is_dilated_rectified_and_keeps_the_length() -> None:
-    torch.manual_seed(0)
-    layer = Conv(8, 8, 3, dilation=2, groups=4)
-    x = torch.randn(9, 1, 8)
-    weight, bias = layer.conv.weight, layer.conv.bias
-    assert bias is not None
-    y = bias.repeat(9, 1)
-    for t in range(9):
-        for tap, source in enumerate((t - 2, t, t + 2)):
-            if 0 <= source < 9:
-                y[t] = y[t] + torch.cat(
-                    [weight[2 * g : 2 * g + 2, :, tap] @ x[source, 0, 2 * g : 2 * g + 2] for g in range(4)]
-                )
-    torch.testing.assert_close(layer(x)[:, 0], torch.where(y > 0, y, 0.01 * y))
 
 
 # name: (blocks, layers, skip, dilations of the GRUs, of the convolutions, groups, blocks that run)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from separate.checkpoints.weights import load, save
 from separate.errors import CheckpointError
 from separate.models import build
+from separate.models.inference import ROWS
 from separate.models.open_unmix import PRESETS, OpenUnmix, OpenUnmixConfig
-from separate.models.recurrent import ROWS
 from separate.separator import choose_chunking
 from separate.stream import stream
 

@@ -1,14 +1,13 @@
-"""GRUs for inference: those of torch, in every precision, with weights laid out or not."""
+"""GRUs and LSTMs for inference: those of torch, in every precision, with weights laid out or not."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from separate.models import recurrent
-from separate.models.recurrent import Product, recur
+from separate.models.recurrent import recur, remember
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -51,25 +50,38 @@ def test_in_bfloat16_only_the_products_are_coarse(automatic: bool) -> None:
     assert 0 < (low - y).norm() / y.norm() < 0.01
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
-@pytest.mark.parametrize("rows", [1, 3, 4, 100])
-def test_a_product_is_a_linear_layer_with_and_without_an_order(
-    rows: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("steps", "rows"), [(1, 1), (7, 2), (101, 5), (9, 300)])
+@pytest.mark.parametrize(("layers", "both"), [(1, False), (2, True), (3, True)])
+def test_a_wide_lstm_is_that_of_torch(
+    layers: int, both: bool, steps: int, rows: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    torch.manual_seed(steps)
+    lstm = nn.LSTM(12, 20, layers, bidirectional=both).to(dtype)
+    x = torch.randn(rows, steps, 12, dtype=dtype).transpose(0, 1)
+    with torch.no_grad():
+        expected = remember(lstm, x)
+        torch.testing.assert_close(expected, lstm(x)[0], rtol=0, atol=0)
+        monkeypatch.setattr(recurrent, "WIDE", 20)
+        monkeypatch.setattr(lstm, "forward", None)
+        torch.testing.assert_close(remember(lstm, x), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("automatic", [True, False])
+def test_a_wide_lstm_keeps_its_state_in_float32(automatic: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    weight, bias, x = torch.randn(24, 40), torch.randn(24), torch.randn(2, rows, 40)
-    fast = Product(weight, bias, dtype, rows)(x.to(dtype))
-    monkeypatch.setattr(recurrent, "ordered", lambda weight, rows: None)
-    plain = Product(weight, bias, dtype, rows)(x.to(dtype))
-    assert fast.dtype == plain.dtype == dtype
-    for found in (fast, plain):
-        torch.testing.assert_close(found.float(), F.linear(x, weight, bias), rtol=2e-2, atol=2e-1)
-    torch.testing.assert_close(fast, plain, rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-4)
+    monkeypatch.setattr(recurrent, "WIDE", 64)
+    lstm, x = nn.LSTM(64, 64, 2, bidirectional=True), torch.randn(101, 8, 64)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=automatic):
+        low = remember(lstm, x if automatic else x.bfloat16())
+    assert low.dtype == (torch.float32 if automatic else torch.bfloat16)
+    with torch.no_grad():
+        y = remember(lstm, x)
+    assert 0 < (low - y).norm() / y.norm() < 0.01
 
 
-@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")  # type: ignore[no-untyped-call]
-def test_weights_are_laid_out_where_that_is_known_to_be_fast() -> None:
-    weight = torch.randn(24, 40)
-    assert recurrent.ordered(weight, 8) is not None
-    assert recurrent.ordered(weight.half(), 8) is None
-    assert recurrent.ordered(weight.double(), 8) is None
+def test_a_wide_lstm_is_trained_as_torch_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recurrent, "WIDE", 4)
+    lstm = nn.LSTM(4, 4)
+    remember(lstm, torch.randn(5, 1, 4)).sum().backward()  # type: ignore[no-untyped-call]
+    assert all(p.grad is not None for p in lstm.parameters())

@@ -1,0 +1,114 @@
+"""The layers of a D2-GRU: GRUs that look some frames back, and dilated convolutions in groups.
+
+For inference on a processor both are written out: what a card has kernels for costs many small steps there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from separate.dsp.parallel import side_by_side
+from separate.models.inference import ROWS, Product, coarse, inferring
+from separate.models.recurrent import recur
+
+__all__ = ["Conv", "DilatedGRU", "Taps"]
+
+
+class DilatedGRU(nn.Module):
+    """A bidirectional GRU whose state comes from `dilation` frames ago.
+
+    hₜ = GRU(xₜ, hₜ₋ₖ): frames 0, k, 2k, … never meet frames 1, k + 1, …, so the k interleaved sequences run side by
+    side as one batch.
+    """
+
+    def __init__(self, width: int, dilation: int, merge: str) -> None:
+        super().__init__()
+        self.dilation = dilation
+        self.concat = merge == "concat"
+        hidden = width // 2 if self.concat else width
+        self.ahead = nn.GRU(width, hidden)
+        self.back = nn.GRU(width, hidden)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run both directions: (time, batch, width) -> (time, batch, width)."""
+        if not inferring(x):
+            ahead, back = self.folded((self.ahead, x, False)), self.folded((self.back, x.flip(0), False)).flip(0)
+            return torch.cat([ahead, back], 2) if self.concat else ahead + back
+        ahead, back = side_by_side(self.folded, [(self.ahead, x, False), (self.back, x, True)])
+        return torch.cat([ahead, back], 2) if self.concat else ahead.add_(back)
+
+    def folded(self, direction: tuple[nn.GRU, Tensor, bool]) -> Tensor:
+        """Run one direction over the interleaved sequences: (time, batch, width) -> (time, batch, hidden).
+
+        The padding of the fold must not reach the state: it comes last, or first for a GRU that runs backwards.
+        """
+        gru, x, backwards = direction
+        time, batch, width = x.shape
+        k = self.dilation
+        padding = -time % k
+        if padding:
+            ends = (padding, 0) if backwards else (0, padding)
+            x = F.pad(x, (0, 0, 0, 0, *ends))  # (rows · k, batch, width)
+        x = x.reshape(-1, k * batch, width)  # (rows, k · batch, width)
+        y = recur(gru, x, backwards=backwards) if inferring(x) else gru(x)[0]
+        y = y.reshape(-1, batch, y.shape[2])
+        return y[padding:] if backwards else y[:time]
+
+
+class Conv(nn.Module):
+    """A convolution over time that keeps its length, with the leaky ReLU that all but the last one have."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, dilation: int = 1, groups: int = 1) -> None:
+        super().__init__()
+        padding = dilation * (kernel // 2)
+        self.conv = nn.Conv1d(inputs, outputs, kernel, padding=padding, dilation=dilation, groups=groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve and rectify: (time, batch, inputs) -> (time, batch, outputs)."""
+        y = self.answerer(x)(x)
+        # Contiguous, as everything between convolutions is: products and sums of mixed layouts are slow.
+        return (F.leaky_relu_ if inferring(x) else F.leaky_relu)(y, 0.01).contiguous()
+
+    def answerer(self, like: Tensor) -> Callable[[Tensor], Tensor]:
+        """Find the fastest `linear` for tensors like this one."""
+        return Taps(self.conv, like) if inferring(like) else self.linear
+
+    def linear(self, x: Tensor) -> Tensor:
+        """Leave out the leaky ReLU: (time, batch, inputs) -> (time, batch, outputs)."""
+        y: Tensor = self.conv(x.permute(1, 2, 0))
+        return y.permute(2, 0, 1)
+
+
+class Taps:
+    """A convolution over time as one product, of what all its taps hear, side by side: for inference on a processor.
+
+    Frames then lie in memory as in a spectrogram, one after the other, and nothing has to be turned around.
+    """
+
+    def __init__(self, conv: nn.Conv1d, like: Tensor) -> None:
+        assert conv.bias is not None
+        self.taps, self.dilation, self.padding = conv.kernel_size[0], conv.dilation[0], int(conv.padding[0])
+        self.dtype, self.outputs, self.groups = coarse(like), conv.out_channels, conv.groups
+        weight = conv.weight.transpose(1, 2).flatten(1)  # (output, tap · input of its group)
+        self.product: Callable[[Tensor], Tensor]
+        if self.groups == 1:
+            self.product = Product(weight, conv.bias, self.dtype, ROWS)
+        else:
+            weights = torch.unflatten(weight, 0, (self.groups, -1)).mT.to(self.dtype).contiguous()
+            self.product = partial(torch.baddbmm, conv.bias.view(self.groups, 1, -1).to(self.dtype), batch2=weights)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Convolve: (time, batch, inputs) -> (time, batch, outputs)."""
+        y = x.new_empty(*x.shape[:2], self.outputs)
+        starts = range(0, self.taps * self.dilation, self.dilation)
+        for one, out in zip(x.unbind(1), y.unbind(1), strict=True):  # (time, inputs), (time, outputs)
+            padded = F.pad(one.to(self.dtype), (0, 0, self.padding, self.padding))
+            groups = torch.unflatten(padded, 1, (self.groups, -1)).transpose(0, 1)  # (group, time, inputs of it)
+            heard = torch.cat([groups[:, start : start + len(x)] for start in starts], 2)
+            torch.unflatten(out, 1, (self.groups, -1)).copy_(self.product(heard).transpose(0, 1))
+        return y

@@ -1,0 +1,69 @@
+"""What inference on a processor does otherwise than training: products of laid-out weights, and no new memory.
+
+A page of memory that is touched for the first time costs as much as the arithmetic on it. So what nobody needs
+afterwards is overwritten, where no gradients are wanted.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["ROWS", "Product", "coarse", "gelu", "inferring", "plus"]
+
+ROWS = 256  # of a product at a time, so that what comes out is still in the cache when it is needed
+
+
+class Product:
+    """x -> x Wᵀ + b in some precision, for many x of about so many rows."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype, rows: int) -> None:
+        self.weight, self.bias = weight.to(dtype), bias.to(dtype)
+        self.ordered = ordered(self.weight, rows)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(..., inputs) -> (..., outputs)."""
+        if self.ordered is None:
+            return F.linear(x, self.weight, self.bias)
+        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.ordered, self.bias, "none", [], "")
+        return y
+
+
+def ordered(weight: Tensor, rows: int) -> Tensor | None:
+    """Lay out weights as oneDNN's products of so many rows want them; None where torch has no such products.
+
+    They are those that `torch.compile` writes into its programs. From four rows on the order for many is the fastest.
+    """
+    ops, low = torch.ops.mkldnn, weight.dtype == torch.bfloat16
+    known: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if not known or not (low or weight.dtype == torch.float32):
+        return None
+    try:
+        if low and not ops._is_mkldnn_bf16_supported():
+            return None
+        found: Tensor = ops._reorder_linear_weight(weight.contiguous(), max(rows, 64) if rows > 3 else rows)
+    except (AttributeError, RuntimeError):  # another version of torch
+        return None
+    return found
+
+
+def coarse(x: Tensor) -> torch.dtype:
+    """Say in which precision to compute products of `x`: its own, or that of `torch.autocast`."""
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") and x.dtype == torch.float32 else x.dtype
+
+
+def inferring(x: Tensor) -> bool:
+    """Tell whether `x` is on a processor and no gradients are wanted."""
+    return x.is_cpu and not torch.is_grad_enabled()
+
+
+def gelu(x: Tensor) -> Tensor:
+    """Compute GELU(x) of an x that nobody needs afterwards, for inference in its place."""
+    y: Tensor = torch.ops.aten.gelu_(x) if inferring(x) else F.gelu(x)
+    return y
+
+
+def plus(x: Tensor, y: Tensor) -> Tensor:
+    """Add `y` to `x`, which nobody needs afterwards; the sum is as fine as the finer of both."""
+    return x + y if x is y or x.dtype != y.dtype or torch.is_grad_enabled() else x.add_(y)
