@@ -6,7 +6,7 @@ import torch
 
 from separate.errors import DeviceUnavailable, UsageError
 
-__all__ = ["PRECISIONS", "choose_device", "choose_dtype"]
+__all__ = ["PRECISIONS", "choose_device", "choose_dtype", "multiplies_bfloat16", "worthwhile"]
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -34,6 +34,11 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     if name not in PRECISIONS:
         raise UsageError(f"unknown precision {name!r}: choose auto, {', '.join(PRECISIONS)}")
     return PRECISIONS[name]
+
+
+def worthwhile(dtype: torch.dtype, device: torch.device) -> torch.dtype:
+    """Prefer float32 to bfloat16 on a device that has to imitate it, which takes ten times as long."""
+    return torch.float32 if dtype == torch.bfloat16 and not multiplies_bfloat16(device) else dtype
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:

@@ -198,6 +198,8 @@ def out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     text = str(error)
+    if "create a primitive descriptor" in text:  # what this processor cannot do
+        return False
     return any(words in text for words in ("out of memory", "can't allocate memory", "could not create a primitive"))
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 import separate as package
 from separate import ArraySong, InputError, Separator, UnknownStem, UsageError
 from separate.checkpoints.weights import load, save
-from separate.device import choose_device, choose_dtype
+from separate.device import choose_device, choose_dtype, worthwhile
 from separate.errors import DeviceUnavailable
 from separate.separator import choose_chunking
 from separate.stream import MINIMUM
@@ -268,6 +268,14 @@ def test_precision_by_name() -> None:
     known = torch.cpu.get_capabilities()
     fast = known.get("avx512_bf16") or known.get("amx_bf16")
     assert choose_dtype("auto", torch.device("cpu")) is (torch.bfloat16 if fast else torch.float32)
+
+
+@pytest.mark.parametrize("known", [{}, {"avx2": True}, {"avx512_bf16": True}, {"amx_bf16": True}])
+def test_bfloat16_is_worthwhile_where_it_is_known(known: dict[str, bool], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known)
+    cpu, fast = torch.device("cpu"), torch.bfloat16 if any("bf16" in name for name in known) else torch.float32
+    assert choose_dtype("auto", cpu) == worthwhile(torch.bfloat16, cpu) == fast
+    assert worthwhile(torch.float16, cpu) == torch.float16
 
 
 @pytest.mark.parametrize(

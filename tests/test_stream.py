@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from separate.errors import DeviceMemoryError
-from separate.stream import MINIMUM, Chunking, Fifo, ahead, fade, stream
+from separate.stream import MINIMUM, Chunking, Fifo, ahead, fade, out_of_memory, stream
 
 
 def identity(mix: Tensor) -> Tensor:  # (batch, channel, time)
@@ -301,3 +301,9 @@ def test_ahead_runs_only_a_little_ahead_and_stops_with_its_reader() -> None:
     reader.close()
     assert closed.is_set()
     assert not [t for t in threading.enumerate() if t.name == "separate-ahead"]
+
+
+def test_what_a_processor_cannot_do_is_no_lack_of_memory() -> None:
+    assert out_of_memory(RuntimeError("could not create a primitive"))
+    assert out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"))
+    assert not out_of_memory(RuntimeError("could not create a primitive descriptor for the LSTM forward propagation"))

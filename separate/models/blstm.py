@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from separate.dsp.stft import STFT
 from separate.models.layers import check_frames, check_names, songs_of
+from separate.models.recurrent import remember
 from separate.models.spectral import Used, check_post, separate_magnitudes
 
 __all__ = ["BLSTM", "PRESETS", "BLSTMConfig"]
@@ -70,7 +71,7 @@ class Net(nn.Module):
     def forward(self, mixture: Tensor) -> Tensor:
         """Estimate one source's magnitudes: (batch, 2, bin, frame) -> (batch, 2, bin, frame)."""
         x = (mixture - self.input_mean[:, None]) * self.input_scale[:, None]
-        x = self.lstm(x.flatten(1, 2).permute(2, 0, 1))[0]  # (frame, batch, 2 · hidden)
+        x = remember(self.lstm, x.flatten(1, 2).permute(2, 0, 1))  # (frame, batch, 2 · hidden)
         y = torch.baddbmm(self.linear.bias[:, None], self.linear.weight.expand(x.shape[1], -1, -1), x.permute(1, 2, 0))
         y = y.to(mixture.dtype).view(mixture.shape)
         return (y * self.output_scale[:, None]).relu()

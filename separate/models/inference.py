@@ -14,6 +14,8 @@ __all__ = ["ROWS", "Product", "coarse", "gelu", "inferring", "plus"]
 
 ROWS = 256  # of a product at a time, so that what comes out is still in the cache when it is needed
 
+LEAST = 4  # rows: of fewer, torch's own products round otherwise than of more
+
 
 class Product:
     """x -> x Wᵀ + b in some precision, for many x of about so many rows."""
@@ -25,7 +27,11 @@ class Product:
     def __call__(self, x: Tensor) -> Tensor:
         """(..., inputs) -> (..., outputs)."""
         if self.ordered is None:
-            return F.linear(x, self.weight, self.bias)
+            missing = LEAST - x.shape[:-1].numel()
+            if missing <= 0:
+                return F.linear(x, self.weight, self.bias)
+            rows = F.pad(x.flatten(0, -2), (0, 0, 0, missing))
+            return torch.unflatten(F.linear(rows, self.weight, self.bias)[:-missing], 0, x.shape[:-1])
         y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.ordered, self.bias, "none", [], "")
         return y
 
@@ -34,10 +40,12 @@ def ordered(weight: Tensor, rows: int) -> Tensor | None:
     """Lay out weights as oneDNN's products of so many rows want them; None where torch has no such products.
 
     They are those that `torch.compile` writes into its programs. From four rows on the order for many is the fastest.
+    Processors without AVX-512 multiply no faster for it, and round otherwise from one number of rows to the next.
     """
     ops, low = torch.ops.mkldnn, weight.dtype == torch.bfloat16
     known: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    if not known or not (low or weight.dtype == torch.float32):
+    wide = torch.cpu.get_capabilities().get("avx512_f")
+    if not known or not wide or not (low or weight.dtype == torch.float32):
         return None
     try:
         if low and not ops._is_mkldnn_bf16_supported():

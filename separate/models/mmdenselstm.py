@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from separate.dsp.stft import STFT
 from separate.models.densenet import DenseBlock
 from separate.models.layers import check_frames
+from separate.models.recurrent import remember
 from separate.models.spectral import Used, check_post, separate_magnitudes
 
 __all__ = ["MMDenseLSTM", "MMDenseLSTMConfig"]
@@ -86,7 +87,7 @@ class LSTMBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Add the channel: (batch, inputs, bin, frame) -> (batch, inputs + 1, bin, frame)."""
         feature = self.conv(F.relu(self.norm(x)))[:, 0]  # (batch, bin, frame)
-        y = self.linear(self.lstm(feature.permute(2, 0, 1))[0])  # (frame, batch, bin)
+        y = self.linear(remember(self.lstm, feature.permute(2, 0, 1)))  # (frame, batch, bin)
         return torch.cat([x, y.permute(1, 2, 0).unsqueeze(1)], 1)
 
 

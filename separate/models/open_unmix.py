@@ -24,6 +24,7 @@ from separate.dsp.parallel import side_by_side
 from separate.dsp.stft import STFT
 from separate.models.inference import ROWS, Product, coarse, inferring
 from separate.models.layers import check_frames, check_names, line_of, songs_of
+from separate.models.recurrent import remember
 from separate.models.spectral import Used, check_post, separate_magnitudes
 
 __all__ = ["PRESETS", "OpenUnmix", "OpenUnmixConfig"]
@@ -98,7 +99,7 @@ class Net(nn.Module):
         """Estimate one source's magnitudes: (batch, 2, bin, frame) -> (batch, 2, bin, frame)."""
         x = (mixture[:, :, : self.bins] + self.input_mean[:, None]) * self.input_scale[:, None]
         x = self.bn1(self.fc1.weight @ x.flatten(1, 2)).tanh()  # (batch, width, frame)
-        y = self.lstm(x.permute(2, 0, 1))[0].permute(1, 2, 0)  # (batch, width, frame)
+        y = remember(self.lstm, x.permute(2, 0, 1)).permute(1, 2, 0)  # (batch, width, frame)
         x = self.bn2(self.fc2.weight @ torch.cat([x, y], 1)).relu()  # (batch, width, frame)
         y = self.bn3(self.fc3.weight @ x).to(mixture.dtype).unflatten(1, (2, -1))  # (batch, 2, bin, frame)
         return torch.addcmul(self.output_mean[:, None], y, self.output_scale[:, None]).relu() * mixture
@@ -126,8 +127,8 @@ class Inference:
         for song, x in zip(mixture, self.x.unbind(1), strict=True):
             for block, out in zip(torch.split(song[:, : net.bins], ROWS, 2), torch.split(x, ROWS), strict=True):
                 heard = (block.permute(2, 0, 1) + net.input_mean) * net.input_scale  # (frame, 2, bin)
-                torch.tanh(fc1(heard.to(low).flatten(1)), out=out)
-        self.y = net.lstm(self.x)[0]  # (frame, batch, width)
+                torch.tanh(fc1(heard.to(low).flatten(1).contiguous()), out=out)
+        self.y = remember(net.lstm, self.x)  # (frame, batch, width)
 
     def answer(self, i: int, m: Tensor) -> None:
         """Write one source's magnitudes of song `i` to (2, bin, frame)."""

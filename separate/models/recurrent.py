@@ -21,11 +21,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from separate.device import worthwhile
 from separate.models.inference import ROWS, Product, coarse, inferring
 
 __all__ = ["recur", "remember"]
 
-WIDE = 1536  # units from which on an LSTM's weights come from memory at every step; of fewer, torch's own is the faster
+# Units from which on an LSTM's weights come from memory at every step. Of fewer, torch's own is the faster, which knows
+# bfloat16 only on processors that do.
+WIDE = 1536
 
 
 def recur(gru: nn.GRU, x: Tensor, fed_back: bool = False, backwards: bool = False) -> Tensor:
@@ -58,7 +61,7 @@ def recur(gru: nn.GRU, x: Tensor, fed_back: bool = False, backwards: bool = Fals
 
 def remember(lstm: nn.LSTM, x: Tensor) -> Tensor:
     """Run an LSTM that starts at zero: (step, row, inputs) -> (step, row, directions · hidden)."""
-    if not inferring(x) or lstm.hidden_size < WIDE:
+    if not inferring(x) or (lstm.hidden_size < WIDE and worthwhile(coarse(x), x.device) == coarse(x)):
         y: Tensor = lstm(x)[0]
         return y
     directions = 1 + lstm.bidirectional

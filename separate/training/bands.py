@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from separate.device import worthwhile
 from separate.dsp.stft import magnitude
 from separate.errors import UsageError
 from separate.models.d2gru import D2GRU
@@ -42,6 +43,23 @@ class BandBatch:
         return [BandBatch(*piece) for piece in zip(*framed, *others, steps, strict=True)]
 
 
+class BandSum:
+    """Weighted sums over bands, (..., bin) -> (..., band): products of some neighbours and the bins that they hear."""
+
+    def __init__(self, weight: Tensor, neighbours: int = 32) -> None:
+        """Take weights (band, bin), of which all but those near a band are zero."""
+        low = worthwhile(torch.bfloat16, weight.device)
+        self.parts = []
+        for bands in torch.split(weight, neighbours):
+            heard = bands.any(0).nonzero()
+            span = slice(int(heard.min()), int(heard.max()) + 1)
+            self.parts.append((span, bands[:, span].T.to(low)))  # (bin, band)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Sum: (..., bin) -> (..., band)."""
+        return torch.cat([x[..., span].to(weight.dtype) @ weight for span, weight in self.parts], -1).float()
+
+
 class BandMixer:
     """Mixes spectra: step -> batch, with every stem at another level and behind another equaliser."""
 
@@ -51,8 +69,7 @@ class BandMixer:
         self.mixer, self.sides = mixer, model.config.sides
         self.stft, self.bins = model.stft, model.bands.bins
         weight = model.bands.weight[:, : self.bins]
-        self.total = weight.T.bfloat16()  # (bin, band)
-        self.average = (weight / weight.sum(1, keepdim=True)).T.bfloat16()  # likewise
+        self.total, self.average = BandSum(weight), BandSum(weight / weight.sum(1, keepdim=True))
         bins = torch.arange(self.bins, dtype=torch.float32, device=weight.device)
         hertz = mixer.pool.rate / self.stft.n_fft
         self.centres = (weight @ bins) / weight.sum(1) * hertz  # of bands, Hz
@@ -72,7 +89,7 @@ class BandMixer:
 
     def heard(self, spec: Tensor) -> Tensor:
         """Average magnitudes over bands: (..., bin) -> (..., band)."""
-        return (magnitude(spec).bfloat16() @ self.average).float()
+        return self.average(magnitude(spec))
 
     def mix(
         self,
@@ -111,7 +128,7 @@ class BandMixer:
 
     def summed(self, x: Tensor, y: Tensor) -> Tensor:
         """Sum Re(x y*) over bands: twice (..., bin, 2) -> (..., band)."""
-        return ((x * y).sum(-1).bfloat16() @ self.total).float()
+        return self.total((x * y).sum(-1))
 
     def curves(self, gains: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Draw a smooth equaliser for every stem, times its gain: over bins, and its magnitude over bands."""

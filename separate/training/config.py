@@ -83,7 +83,7 @@ class Schedule:
     weight_norm: bool = False  # convolutions learn length and direction of their weights apart
     accumulate: int = 1  # pieces that a batch is computed in, one after the other, where memory is short
     workers: int = 0  # on a CPU: copies of the net in `precision`, each on a thread, with a share of the batch
-    precision: str = "bfloat16"  # of the net's arithmetic; the weights are kept in float32
+    precision: str = "bfloat16"  # of the net's products, on devices that have them; weights are float32
     save: float = 4.0  # minutes between two saves
     validate: float = 2.0  # hours of audio between two validations
     patience: int = 0  # stop after so many validations without progress; 0: do not

@@ -17,12 +17,13 @@ from safetensors import SafetensorError
 from torch import nn
 
 from separate.checkpoints.weights import load, save
-from separate.device import PRECISIONS
+from separate.device import PRECISIONS, worthwhile
 from separate.errors import CheckpointError, OutputError, SeparateError, UsageError
 from separate.models import build
 from separate.models.layers import weight_norm_
 from separate.training.config import Recipe, Schedule, differences
 from separate.training.mixing import Mixer
+from separate.training.muon import Muon
 from separate.training.objectives import choose_objective
 from separate.training.pool import Pool
 
@@ -46,7 +47,8 @@ class Trainer:
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.optimisers = optimisers(self.model, recipe.schedule.optimiser)
         workers = recipe.schedule.workers if self.device.type == "cpu" else 0
-        self.copies = [low_precision(self.model, recipe.schedule.precision) for _ in range(workers)]
+        self.low = worthwhile(PRECISIONS[recipe.schedule.precision], self.device)
+        self.copies = [low_precision(self.model, self.low) for _ in range(workers)]
         self.threads = ThreadPoolExecutor(workers or 1, initializer=torch.set_num_threads, initargs=(1,))
         self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         # Steps, seconds of training, seconds of audio; the least loss of a validation, and how many came after it.
@@ -106,9 +108,8 @@ class Trainer:
         self.model.zero_grad()
         pieces = batch.split(schedule.accumulate)
         total = 0.0
-        low = PRECISIONS[schedule.precision]
         for piece in pieces:
-            with torch.autocast(self.device.type, low, enabled=low != torch.float32):
+            with torch.autocast(self.device.type, self.low, enabled=self.low != torch.float32):
                 loss = self.objective.loss(self.model, piece) / len(pieces)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.item()
@@ -217,16 +218,16 @@ def optimisers(model: nn.Module, name: str) -> list[tuple[torch.optim.Optimizer,
     if name == "adam":
         return [(torch.optim.Adam(weights, fused=True), 1.0)]
     # Muon, which moves a matrix in all its directions alike, learns more a step; the rest is for Adam.
-    muon = torch.optim.Muon([w for w in weights if w.ndim == 2], weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+    muon = Muon([w for w in weights if w.ndim == 2])
     adam = torch.optim.Adam([w for w in weights if w.ndim != 2], betas=(0.9, 0.99), fused=True)
     return [(muon, 2.0), (adam, 1.0)]
 
 
-def low_precision(model: Any, precision: str) -> Any:
+def low_precision(model: Any, dtype: torch.dtype) -> Any:
     """Copy a model with its weights, but not its tables, in lower precision."""
     net = copy.deepcopy(model)
     for weight in net.parameters():
-        weight.data = weight.data.to(PRECISIONS[precision])
+        weight.data = weight.data.to(dtype)
     return net
 
 

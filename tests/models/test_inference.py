@@ -27,11 +27,22 @@ def test_a_product_is_a_linear_layer_with_and_without_an_order(
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")  # type: ignore[no-untyped-call]
-def test_weights_are_laid_out_where_that_is_known_to_be_fast() -> None:
+@pytest.mark.parametrize("wide", [True, False])
+def test_weights_are_laid_out_where_that_is_known_to_be_fast(wide: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_f": wide})
     weight = torch.randn(24, 40)
-    assert inference.ordered(weight, 8) is not None
+    assert (inference.ordered(weight, 8) is not None) == wide
     assert inference.ordered(weight.half(), 8) is None
     assert inference.ordered(weight.double(), 8) is None
+
+
+def test_few_rows_come_out_as_among_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference, "ordered", lambda weight, rows: None)
+    product, x = Product(torch.randn(24, 40), torch.randn(24), torch.float32, 4), torch.randn(2, 2, 40)
+    whole = product(x)
+    assert torch.equal(product(x[:1]), whole[:1])
+    assert torch.equal(product(x[1, 1:]), whole[1, 1:])
+    assert product(x[:0]).shape == (0, 2, 24)
 
 
 def test_plus_changes_nothing_that_gradients_need() -> None:

@@ -80,6 +80,17 @@ def test_a_wide_lstm_keeps_its_state_in_float32(automatic: bool, monkeypatch: py
     assert 0 < (low - y).norm() / y.norm() < 0.01
 
 
+def test_an_lstm_in_bfloat16_needs_no_processor_that_knows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    lstm, x = nn.LSTM(16, 20, 2, bidirectional=True), torch.randn(9, 3, 16)
+    with torch.no_grad():
+        expected = remember(lstm, x)
+        monkeypatch.setattr(recurrent, "worthwhile", lambda dtype, device: torch.float32)
+        monkeypatch.setattr(lstm, "forward", None)  # torch's own says "could not create a primitive descriptor"
+        with torch.autocast("cpu", torch.bfloat16):
+            low = remember(lstm, x)
+    assert 0 < (low - expected).norm() / expected.norm() < 0.01
+
+
 def test_a_wide_lstm_is_trained_as_torch_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recurrent, "WIDE", 4)
     lstm = nn.LSTM(4, 4)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from separate.models import build
-from separate.training.bands import BandBatch, BandMixer, band_loss
+from separate.training.bands import BandBatch, BandMixer, BandSum, band_loss
 from separate.training.config import Mixing
 from separate.training.mixing import Mixer
 from separate.training.pool import Pool, add_song
@@ -32,6 +32,13 @@ def noises(tmp_path_factory: pytest.TempPathFactory) -> Pool:
 def mix(pool: Pool, step: int = 0, sides: bool = False, **changes: Any) -> BandBatch:
     mixing: Mixing = dataclasses.replace(PLAIN, **changes)
     return BandMixer(Mixer(pool, mixing, 0), build("d2-gru", {**MODEL, "sides": sides}))(step)
+
+
+def test_sums_over_bands_are_a_product_without_its_zeros() -> None:
+    weight = build("d2-gru", MODEL).bands.weight[:, :400]
+    x = torch.rand(3, 5, 400)
+    for neighbours in (1, 7, 64, 999):
+        torch.testing.assert_close(BandSum(weight, neighbours)(x), x @ weight.T, rtol=2e-2, atol=0)
 
 
 def test_shapes_and_repeatability(noises: Pool) -> None:
