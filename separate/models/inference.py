@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["ROWS", "Product", "coarse", "gelu", "inferring", "plus"]
+__all__ = ["LEAST", "ROWS", "Product", "coarse", "gelu", "inferring", "orders", "plus"]
 
 ROWS = 256  # of a product at a time, so that what comes out is still in the cache when it is needed
 
@@ -40,12 +40,10 @@ def ordered(weight: Tensor, rows: int) -> Tensor | None:
     """Lay out weights as oneDNN's products of so many rows want them; None where torch has no such products.
 
     They are those that `torch.compile` writes into its programs. From four rows on the order for many is the fastest.
-    Processors without AVX-512 multiply no faster for it, and round otherwise from one number of rows to the next.
     """
     ops, low = torch.ops.mkldnn, weight.dtype == torch.bfloat16
     known: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    wide = torch.cpu.get_capabilities().get("avx512_f")
-    if not known or not wide or not (low or weight.dtype == torch.float32):
+    if not known or not orders() or not (low or weight.dtype == torch.float32):
         return None
     try:
         if low and not ops._is_mkldnn_bf16_supported():
@@ -54,6 +52,14 @@ def ordered(weight: Tensor, rows: int) -> Tensor | None:
     except (AttributeError, RuntimeError):  # another version of torch
         return None
     return found
+
+
+def orders() -> bool:
+    """Tell whether this processor gains by an order of weights.
+
+    Without AVX-512 it multiplies no faster for it, and rounds otherwise from one number of rows to the next.
+    """
+    return bool(torch.cpu.get_capabilities().get("avx512_f"))
 
 
 def coarse(x: Tensor) -> torch.dtype:

@@ -157,13 +157,14 @@ def band_loss(
     shares: float = 1.0,
     sdr: float = 0.0,
     first: float = 1.0,
+    second: float = 1.0,
     agreement: float = 0.0,
     surroundings: int = 43,
     agree_every: int = 2,
 ) -> Tensor:
     """Judge the masks of `net` on a batch: as `shares` of magnitudes, which is learnt fast, and by the `sdr` of stems.
 
-    Of these the `first` may count more.
+    Of these the `first` and the `second` may count more.
 
     With an `agreement`, every so many batches also what it says of one half of the mixes, given `surroundings` frames
     beyond the middle and a random memory, against what it says of the whole. A net that forgets within these
@@ -179,7 +180,7 @@ def band_loss(
     if sdr:
         known = batch.audible.unsqueeze(1)  # (item, source, band)
         parts = batch.common * known, batch.power * batch.audible, batch.energy * known
-        loss = loss + sdr * sdr_loss(said, *parts, batch.groups, first)
+        loss = loss + sdr * sdr_loss(said, *parts, batch.groups, first, second)
     if not agreement or batch.step % agree_every:
         return loss
     middle = len(batch.mixture) // 2

@@ -32,17 +32,15 @@ def mask_loss(masks: Tensor, targets: Tensor, weight: Tensor, groups: Tensor) ->
     return (error / (level + 1e-2 * level.mean() + 1e-6)).mean()
 
 
-def sdr_loss(
-    masks: Tensor, common: Tensor, power: Tensor, energy: Tensor, groups: Tensor, first: float = 1.0
-) -> Tensor:
+def sdr_loss(masks: Tensor, common: Tensor, power: Tensor, energy: Tensor, groups: Tensor, *more: float) -> Tensor:
     """Measure what is wrong with the stems that ratio masks cut out of the mixture X, beside the true stems S.
 
     m' = m / Σⱼ mⱼ,   L = mean over items, seconds and sources of log(Σ |S − m' X|² / Σ |S|²)
 
     Where m' is one number over a band, |S − m' X|² = |S|² − 2 m' Re(S X*) + m'² |X|², so sums over bands are all that
     need be known. A decibel is 0.23. Like the SDR that models are compared by, it looks at a second at a time: quiet
-    ones count as much as loud ones. What is 20 dB below the mixture is as good as silent. The first source counts
-    `first` times: what is wrong with the voice is wrong with the karaoke track too.
+    ones count as much as loud ones. What is 20 dB below the mixture is as good as silent. The first sources may count
+    `more` than once, each so many times: what is wrong with the voice is wrong with the karaoke track too.
 
     masks, common: Re(S X*), energy: |S|² (frame, item, source, band); power: |X|² (frame, item, band); groups (item,
     group, source).
@@ -54,7 +52,9 @@ def sdr_loss(
     own = seconds(energy)
     quiet = 1e-2 * own.sum(2, keepdim=True) + 1e-6
     error = ((wrong.clamp(min=0) + quiet) / (own + quiet)).log().mean((0, 1))  # (source)
-    return (error.sum() + (first - 1) * error[0]) / (len(error) + first - 1)
+    counts = torch.ones_like(error)
+    counts[: len(more)] = counts.new_tensor(more)
+    return (counts * error).sum() / counts.sum()
 
 
 def seconds(x: Tensor, frames: int = 40) -> Tensor:

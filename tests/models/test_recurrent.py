@@ -10,9 +10,17 @@ from separate.models import recurrent
 from separate.models.recurrent import recur, remember
 
 
+@pytest.fixture(params=[True, False], ids=["ordered", "plain"])
+def ordered(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Be on a processor that gains by an order of weights, or on one that does not."""
+    gains = bool(request.param)
+    monkeypatch.setattr(recurrent, "orders", lambda: gains)
+    return gains
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("steps", "rows"), [(1, 1), (7, 2), (40, 5), (3, 70), (9, 300)])
-def test_it_is_the_gru_of_torch(steps: int, rows: int, dtype: torch.dtype) -> None:
+def test_it_is_the_gru_of_torch(steps: int, rows: int, dtype: torch.dtype, ordered: bool) -> None:
     torch.manual_seed(steps)
     gru, x = nn.GRU(12, 20).to(dtype), torch.randn(steps, rows, 12, dtype=dtype)
     with torch.no_grad():
@@ -20,7 +28,7 @@ def test_it_is_the_gru_of_torch(steps: int, rows: int, dtype: torch.dtype) -> No
 
 
 @pytest.mark.parametrize("steps", [1, 5, 101])
-def test_backwards_is_of_the_song_turned_round(steps: int) -> None:
+def test_backwards_is_of_the_song_turned_round(steps: int, ordered: bool) -> None:
     torch.manual_seed(0)
     gru, x = nn.GRU(6, 8), torch.randn(steps, 5, 6)
     with torch.no_grad():
@@ -63,6 +71,7 @@ def test_a_wide_lstm_is_that_of_torch(
         expected = remember(lstm, x)
         torch.testing.assert_close(expected, lstm(x)[0], rtol=0, atol=0)
         monkeypatch.setattr(recurrent, "WIDE", 20)
+        monkeypatch.setattr(recurrent, "orders", lambda: True)
         monkeypatch.setattr(lstm, "forward", None)
         torch.testing.assert_close(remember(lstm, x), expected, rtol=1e-5, atol=1e-6)
 
@@ -71,6 +80,7 @@ def test_a_wide_lstm_is_that_of_torch(
 def test_a_wide_lstm_keeps_its_state_in_float32(automatic: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     monkeypatch.setattr(recurrent, "WIDE", 64)
+    monkeypatch.setattr(recurrent, "orders", lambda: True)
     lstm, x = nn.LSTM(64, 64, 2, bidirectional=True), torch.randn(101, 8, 64)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=automatic):
         low = remember(lstm, x if automatic else x.bfloat16())

@@ -152,7 +152,7 @@ def test_what_does_not_fit_is_refused(pool: Path) -> None:
         Trainer(Recipe(model={"widht": 32}))
     with pytest.raises(UsageError, match="unknown name 'nothing'; known are bands, "):
         Trainer(dataclasses.replace(TINY, objective={"name": "nothing"}))
-    with pytest.raises(UsageError, match="bands has no setting 'agreemint'; it has shares, sdr, first, agreement, "):
+    with pytest.raises(UsageError, match="bands has no setting 'agreemint'; it has shares, sdr, first, second, "):
         Trainer(dataclasses.replace(TINY, objective={"name": "bands", "agreemint": 1}))
     l1 = Trainer(dataclasses.replace(TINY, objective={"name": "l1"}))
     with pytest.raises(UsageError, match="cannot learn through a Wiener filter"):
