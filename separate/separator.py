@@ -21,7 +21,7 @@ from separate.checkpoints.cards import terms
 from separate.checkpoints.registry import FREE
 from separate.checkpoints.resolve import licence_of, resolve
 from separate.checkpoints.weights import load, read_header
-from separate.device import choose_device, choose_dtype
+from separate.device import choose_device, choose_dtype, worthwhile
 from separate.errors import InputError, UnknownStem, UsageError
 from separate.models import MIXTURE
 from separate.part import Part, Song, beside, part_of, share_rest
@@ -97,6 +97,10 @@ class Separator:
         self.device = choose_device(device)
         self.dtype = choose_dtype(precision, self.device)
         self.say = say
+        if worthwhile(self.dtype, self.device) != self.dtype:
+            say(
+                f"{self.device} has to imitate {precision}, which takes longer than float32: --precision auto is faster"
+            )
         post = {"wiener": wiener, "griffin_lim": griffin_lim}
         if isinstance(model, str | os.PathLike):
             check_post(post)

@@ -270,6 +270,18 @@ def test_precision_by_name() -> None:
     assert choose_dtype("auto", torch.device("cpu")) is (torch.bfloat16 if fast else torch.float32)
 
 
+@pytest.mark.parametrize("fast", [True, False])
+def test_who_asks_for_bfloat16_where_it_is_slow_is_told(
+    fast: bool, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": fast})
+    said: list[str] = []
+    for precision in ("auto", "float32", "bfloat16"):
+        Separator(tiny, device="cpu", precision=precision, say=said.append)
+    slow = "cpu has to imitate bfloat16, which takes longer than float32: --precision auto is faster"
+    assert said == ([] if fast else [slow])
+
+
 @pytest.mark.parametrize("known", [{}, {"avx2": True}, {"avx512_bf16": True}, {"amx_bf16": True}])
 def test_bfloat16_is_worthwhile_where_it_is_known(known: dict[str, bool], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known)
