@@ -41,7 +41,7 @@ def test_few_rows_come_out_as_among_more(monkeypatch: pytest.MonkeyPatch) -> Non
     product, x = Product(torch.randn(24, 40), torch.randn(24), torch.float32, 4), torch.randn(2, 2, 40)
     whole = product(x)
     assert torch.equal(product(x[:1]), whole[:1])
-    assert torch.equal(product(x[1, 1:]), whole[1, 1:])
+    assert torch.equal(product(x[0, :1]), whole[0, :1])
     assert product(x[:0]).shape == (0, 2, 24)
 
 
