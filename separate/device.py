@@ -6,7 +6,7 @@ import torch
 
 from separate.errors import DeviceUnavailable, UsageError
 
-__all__ = ["PRECISIONS", "choose_device", "choose_dtype", "multiplies_bfloat16", "worthwhile"]
+__all__ = ["PRECISIONS", "choose_device", "choose_dtype", "worthwhile"]
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -30,7 +30,7 @@ def choose_device(name: str) -> torch.device:
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     """Turn "auto", "float32", "bfloat16" or "float16" into the precision of a model's inner layers."""
     if name == "auto":
-        return torch.bfloat16 if multiplies_bfloat16(device) else torch.float32
+        return worthwhile(torch.bfloat16, device)
     if name not in PRECISIONS:
         raise UsageError(f"unknown precision {name!r}: choose auto, {', '.join(PRECISIONS)}")
     return PRECISIONS[name]

@@ -27,7 +27,7 @@ def hush() -> None:
 
 
 def settle() -> Callable[[int], None]:
-    """Do both in a process that is not the command's own."""
+    """Hush and tune a process that is not the command's own; return what `tune` does."""
     hush()
     return tune()
 

@@ -11,6 +11,7 @@
 
 A step's products are thin: as many rows as there are sequences. With weights in the order in which the processor wants
 them they are two to three times as fast, from four rows on, and what a step leaves is still in the cache at the next.
+Processors that gain nothing by an order run torch's own layers, but for what these do not know.
 """
 
 from __future__ import annotations
