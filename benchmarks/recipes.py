@@ -1,10 +1,11 @@
 """Whether the recipes of the papers learn: some steps as they are, and many on one batch.
 
-    python -m benchmarks.recipes [--recipe d2-gru-paper]... [--steps 3] [--pieces 16] [--again 50] [--batch 2]
+    python -m benchmarks.recipes [--recipe d2-gru-paper]... [--steps 3] [--most 128] [--pieces 16] [--again 50]
+        [--batch 2]
 
-`--steps` are taken with the recipe's own batch, on mixes drawn as it says, computed in so many pieces, one after the
-other, where memory is short. Then a fresh net takes `--again` steps on one batch of `--batch` mixes, and its loss has
-to fall. The songs are noises with a beat: what is shown is that losses, gradients and sizes are right, not how well
+`--steps` are taken with the recipe's own batch, cut to `--most` mixes, drawn as it says, and computed in so many pieces,
+one after the other, where memory is short. Then a fresh net takes `--again` steps on one batch of `--batch` mixes, and
+its loss has to fall. The songs are noises with a beat: what is shown is that losses, gradients and sizes are right, not how well
 music is separated.
 """
 
@@ -45,6 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", action="append", choices=papers, help="all of the papers if none is named")
     parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--most", type=int, default=128, help="mixes of a step")
     parser.add_argument("--pieces", type=int, default=0, help="of a batch; a mix each if 0")
     parser.add_argument("--again", type=int, default=50)
     parser.add_argument("--batch", type=int, default=2, help="mixes of the batch that is learnt by heart")
@@ -56,15 +58,17 @@ def main() -> None:
         make_pool(Path(place), 30)
         for name in options.recipe or papers:
             recipe = read_recipe(name)
-            pieces = dataclasses.replace(recipe.schedule, accumulate=options.pieces or recipe.mixing.batch)
-            whole = dataclasses.replace(recipe, schedule=pieces)
+            batch = min(recipe.mixing.batch, options.most)
+            pieces = dataclasses.replace(recipe.schedule, accumulate=options.pieces or batch)
+            mixing = dataclasses.replace(recipe.mixing, batch=batch)
+            whole = dataclasses.replace(recipe, schedule=pieces, mixing=mixing)
             losses, seconds = learn(whole, Path(place), device, options.steps, same=False)
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
             small = dataclasses.replace(recipe, mixing=dataclasses.replace(recipe.mixing, batch=options.batch))
             heart, each = learn(small, Path(place), device, options.again, same=True)
             said = ", ".join(f"{loss:.4g}" for loss in losses)
             ends = f"{mean(heart[:5]):.4g} -> {mean(heart[-5:]):.4g}  {each:.1f}" if len(heart) > 9 else ""
-            print(f"{name:24}{recipe.mixing.batch:6}{said:>32}{seconds:8.1f}{peak:8.0f}   {ends}", flush=True)
+            print(f"{name:24}{batch:6}{said:>32}{seconds:8.1f}{peak:8.0f}   {ends}", flush=True)
 
 
 if __name__ == "__main__":

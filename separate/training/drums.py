@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from separate.training import augment as fx
+from separate.training.drum_machine import machine_hits
 from separate.training.instruments import Shot, play
 from separate.training.library import Library
 from separate.training.midi import Note, read_midi
@@ -44,9 +46,11 @@ def make_drums(library: Library, rng: np.random.Generator, beat: float, offset: 
         start += length
     percussion = _percussion(library, rng, beat, offset, seconds)
     drums = torch.zeros(2, int(seconds * RATE))
-    for bus, db in zip(buses.values(), rng.normal(0, 2, 4), strict=True):
-        drums += fx.sometimes_room(bus, rng) * float(10 ** (db / 20))
+    for bus, db in zip(buses.values(), rng.normal(0, 3, 4), strict=True):
+        drums += fx.sometimes_room(fx.random_equaliser(bus, rng, 2), rng) * float(10 ** (db / 20))
     drums = fx.level(fx.random_equaliser(drums, rng, 2.5)) + percussion
+    if rng.random() < 0.3:  # what microphones far from the kit hear
+        drums = fx.level(fx.sometimes_room(drums, rng))
     if rng.random() < 0.6:
         drums = fx.level(fx.compress(drums, rng.uniform(-24, -14), rng.uniform(2, 8)))
     if rng.random() < 0.3:
@@ -55,7 +59,7 @@ def make_drums(library: Library, rng: np.random.Generator, beat: float, offset: 
 
 
 class _Kit:
-    """One drum kit: for every role the hits of one collection, tuned, placed and damped as drawn."""
+    """One drum kit: for every role the hits of one collection, or of a machine, tuned, placed and damped as drawn."""
 
     def __init__(self, library: Library, rng: np.random.Generator) -> None:
         self.library, self.rng = library, rng
@@ -63,6 +67,7 @@ class _Kit:
         weights = np.array([4.0 if kit in ("muldjord", "gogodze") else 2.0 if "-" not in kit else 1.0 for kit in kits])
         self.kit = kits[rng.choice(len(kits), p=weights / weights.sum())]
         self.mixed = rng.random() < 0.4
+        self.machine = float(rng.choice([0.1, 0.1, 0.5, 1.0]))  # odds that a role's hits are computed
         self.roles: dict[str, tuple[list[Shot], float, float, float]] = {}
 
     def role(self, names: tuple[str, ...]) -> tuple[list[Shot], float, float, float]:
@@ -76,9 +81,15 @@ class _Kit:
             hits = sorted(collections[kit], key=lambda shot: shot.loudness)
             if kit not in ("muldjord", "gogodze"):  # their hits are one drum at many strengths, others' are many drums
                 hits = [hits[i] for i in rng.integers(len(hits), size=4 if name == "tom" else 1)]
-            gain = 10 ** (rng.normal(0, 2.5) / 20)
+            if rng.random() < self.machine:
+                hits = machine_hits(names[0], rng)
+            elif name in ("kick", "snare", "tom") and rng.random() < 0.35:
+                hits = _damped(hits, float(np.exp(rng.uniform(-3.2, -0.7))))
+            if name in ("kick", "snare") and rng.random() < 0.25:
+                hits = _layered(hits, machine_hits(name, rng, 1)[0], float(rng.uniform(0.3, 1)))
+            gain = 10 ** (rng.normal(0, 3) / 20)
             place = 0.0 if name in ("kick", "snare") else float(rng.uniform(-0.6, 0.6))
-            self.roles[names[0]] = hits, 2 ** (rng.normal(0, 2) / 12), gain, place
+            self.roles[names[0]] = hits, 2 ** (rng.normal(0, 2.5) / 12), gain, place
         return self.roles[names[0]]
 
     def strike(self, buses: dict[str, Tensor], note: Note, start: float) -> None:
@@ -95,6 +106,26 @@ class _Kit:
             x = x[:, : RATE // 4] * torch.linspace(1, 0, min(RATE // 4, x.shape[1]))
         bus = names[0] if names[0] in ("kick", "snare", "tom") else "metal"
         play(buses[bus], fx.pan(x, place), start)
+
+
+def _damped(hits: list[Shot], seconds: float) -> list[Shot]:
+    """Let hits ring no longer than that, as cloth on the skin or a gate does."""
+    damped = []
+    for shot in hits:
+        t = torch.arange(shot.audio.shape[1]) / RATE
+        damped.append(Shot((shot.audio * torch.exp(-t / seconds)).half(), shot.pitch, shot.loudness))
+    return damped
+
+
+def _layered(hits: list[Shot], under: Shot, share: float) -> list[Shot]:
+    """Put another sound under each hit, as producers do."""
+    layered = []
+    for shot in hits:
+        length = max(shot.audio.shape[1], under.audio.shape[1])
+        below = under.audio.float() * (share * shot.loudness / under.loudness)
+        x = F.pad(shot.audio.float(), (0, length - shot.audio.shape[1])) + F.pad(below, (0, length - below.shape[1]))
+        layered.append(Shot(x.half(), shot.pitch, shot.loudness * (1 + share**2) ** 0.5))
+    return layered
 
 
 # How loud the hits of a role are, beside each other

@@ -63,9 +63,12 @@ def play(out: Tensor, x: Tensor, start: float) -> None:
         out[:, at : at + part.shape[1]] += part
 
 
-def synthesizer(rng: np.random.Generator, low: int, high: int) -> Instrument:
-    """Invent a synthesizer for the pitches `low` to `high`: waveform, filter sweep, unison and envelope by chance."""
-    slope = rng.uniform(0.6, 2.0)
+def synthesizer(rng: np.random.Generator, low: int, high: int, pure: float = 0.0) -> Instrument:
+    """Invent a synthesizer for the pitches `low` to `high`: waveform, filter sweep, unison and envelope by chance.
+
+    With odds of `pure` it is little more than a sine.
+    """
+    slope = rng.uniform(2.5, 5.0) if rng.random() < pure else rng.uniform(0.6, 2.0)
     even = rng.choice([1.0, 1.0, 0.5, 0.1])  # 0.1: hollow as a square wave
     dark = rng.uniform(1.5, 4.0)  # what the closed filter adds to the slope
     sweep = float(np.exp(rng.uniform(np.log(0.05), np.log(2.0))))

@@ -74,7 +74,7 @@ def _chords(notes: list[Note], step: float, seconds: float) -> list[Chord]:
 def _bass(library: Library, rng: np.random.Generator, chords: list[Chord], beat: float, seconds: float) -> Tensor:
     out = torch.zeros(1, int(seconds * RATE))
     synthetic = rng.random() < 0.35 or not library.basses
-    instrument = synthesizer(rng, 24, 56) if synthetic else library.basses[rng.integers(len(library.basses))]
+    instrument = synthesizer(rng, 24, 56, pure=0.4) if synthetic else library.basses[rng.integers(len(library.basses))]
     low = int(rng.integers(26, 34))
     notes = _bass_line(rng, chords, beat, low)
     for n in notes:
