@@ -15,6 +15,7 @@ between 20 kHz and 22.05 kHz. Measured for 48 to 44.1 kHz: a tone of 20 kHz keep
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import ceil, gcd, prod
 
 import torch
@@ -137,6 +138,7 @@ def resample(audio: Tensor, rate_in: int, rate_out: int) -> Tensor:
     return result.reshape(*audio.shape[:-1], result.shape[1])
 
 
+@lru_cache(maxsize=4)  # songs of a folder have the same few rates
 def _kernel(step_in: int, step_out: int, rolloff: float) -> tuple[Tensor, int]:
     """Make torchaudio's rows of h, one an output sample of a period: (row, tap) and the taps before the period."""
     try:

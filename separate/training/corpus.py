@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from torch import Tensor
 
 from separate.datasets import StemFile, Track, read_track
+from separate.dsp.parallel import side_by_side
 from separate.errors import InputError
 
-__all__ = ["Clip", "decode", "read_manifest"]
+__all__ = ["Clip", "decode", "decode_all", "read_manifest"]
 
 RATE = 44100
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -71,3 +76,20 @@ def read_manifest(
 def decode(path: Path) -> Tensor:
     """Read a recording at 44.1 kHz, with the channels that it has: (channel, time)."""
     return read_track(Track(path.name, {"sound": (StemFile(path),)}), rate=RATE).mixture
+
+
+def decode_all(clips: Sequence[Clip], use: Callable[[Clip], T], say: Callable[[str], None]) -> list[tuple[Clip, T]]:
+    """Decode clips, as many at a time as there are processors, and keep what `use` makes of each.
+
+    One that cannot be decoded is named and left out.
+    """
+
+    def attempt(clip: Clip) -> T | None:
+        try:
+            return use(clip)
+        except InputError as error:
+            say(f"skipped {error}")
+            return None
+
+    used = zip(clips, side_by_side(attempt, clips), strict=True)
+    return [(clip, result) for clip, result in used if result is not None]

@@ -24,7 +24,7 @@ from separate.dsp.parallel import side_by_side
 from separate.errors import InputError, UsageError
 from separate.training.augment import level, vary
 from separate.training.config import Data
-from separate.training.corpus import Clip, decode, read_manifest
+from separate.training.corpus import Clip, decode, decode_all, read_manifest
 from separate.training.library import build_library
 from separate.training.pool import RATE, Song, add_song, find_songs, open_song
 from separate.training.singing import Voices, make_vocals
@@ -212,19 +212,18 @@ def read_voices(clips: Sequence[Clip], say: Say = print) -> Voices:
     """Decode all that sings, in groups; a file that cannot be decoded is named and left out."""
     groups, odds = [], []
     for kinds, share in _VOICES:
-        group = []
-        for clip in clips:
-            if clip.stem == "vocals" and clip.kind in kinds:
-                try:
-                    group.append(level(decode(clip.path).mean(0, keepdim=True)).half())
-                except InputError as error:
-                    say(f"skipped {error}")
+        singing = [clip for clip in clips if clip.stem == "vocals" and clip.kind in kinds]
+        group = [voice for _, voice in decode_all(singing, _voice, say)]
         if group:
             groups.append(group)
             odds.append(share)
     if not groups:
         raise InputError("the corpus has no vocals")
     return Voices(groups, odds)
+
+
+def _voice(clip: Clip) -> Tensor:
+    return level(decode(clip.path).mean(0, keepdim=True)).half()
 
 
 def _number(name: str) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from separate.errors import InputError
-from separate.training.corpus import Clip, decode
+from separate.training.corpus import Clip, decode, decode_all
 from separate.training.instruments import Instrument, Shot
 
 __all__ = ["Library", "build_library"]
@@ -38,22 +38,20 @@ def build_library(clips: Iterable[Clip], say: Callable[[str], None] = print) -> 
     tuned: dict[tuple[str, str, str], list[Shot]] = defaultdict(list)
     grooves: list[Path] = []
     songs: list[Path] = []
+    hits: list[Clip] = []
     for clip in clips:
-        if clip.path.suffix == ".mid":
-            (grooves if clip.stem == "drums" else songs).append(clip.path)
-            continue
         drum = clip.kind == "one-shot" and clip.stem == "drums"
         note = clip.kind == "one-shot" and clip.stem in ("bass", "other") and clip.pitch is not None
-        try:
-            shot = _shot(clip) if drum or note else None
-        except InputError as error:
-            say(f"skipped {error}")
-            continue
-        if shot and note:
+        if clip.path.suffix == ".mid":
+            (grooves if clip.stem == "drums" else songs).append(clip.path)
+        elif drum or note:
+            hits.append(clip)
+    for clip, shot in decode_all(hits, _shot, say):
+        if clip.stem != "drums":
             tuned[clip.stem, clip.collection, clip.path.stem.split("-m")[0]].append(shot)
-        elif shot and clip.instrument.startswith(_KIT):
+        elif clip.instrument.startswith(_KIT):
             drums[clip.instrument][_kit(clip)].append(shot)
-        elif shot:
+        else:
             percussion[clip.instrument].append(shot)
     if not (drums and grooves and songs):
         raise InputError("the corpus has no drum hits, no drum patterns or no songs to make music with")
