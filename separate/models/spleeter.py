@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from separate.dsp.griffinlim import griffin_lim
 from separate.dsp.masks import apply_masks, ratio_mask
-from separate.dsp.stft import STFT
+from separate.dsp.stft import STFT, magnitude
 from separate.models.layers import check_frames, check_names
 from separate.models.spectral import check_post, filtered
 
@@ -174,10 +174,10 @@ class Spleeter(nn.Module):
         length, iterations = mix.shape[-1], self.config.griffin_lim
         mixture = self.stft(mix)  # (batch, channel, bin, frame)
         stems = []
-        for x, m in zip(mixture, self.songs(mixture.abs()), strict=True):
+        for x, m in zip(mixture, self.songs(magnitude(mixture)), strict=True):
             y = self.shares(x, m)  # (source, channel, bin, frame)
             if iterations:
-                stems.append(griffin_lim(y.abs(), x.expand_as(y), self.stft, length, iterations))
+                stems.append(griffin_lim(magnitude(y), x.expand_as(y), self.stft, length, iterations))
             else:
                 stems.append(self.stft.inverse(y, length))
         return torch.stack(stems)

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from separate.device import worthwhile
-from separate.dsp.stft import magnitude
 from separate.errors import UsageError
 from separate.models.d2gru import D2GRU
 from separate.training.losses import disagreement, mask_loss, sdr_loss
@@ -82,18 +81,20 @@ class BandMixer:
         if self.drawn is None or self.drawn[0] != turn:
             stems = self.mixer.draw(step)
             spec = self.stft(stems.waves).transpose(3, 4)[..., : self.bins]  # in memory, it is that way round already
+            # Real and imaginary parts are far from each other, so that what is computed of both is of long rows.
+            spec = torch.stack([spec.real, spec.imag])
             self.drawn = turn, spec, self.heard(spec), stems.groups, stems.limits
         _, spec, heard, groups, limits = self.drawn
         rng = self.mixer.rng(step)
         return self.mix(spec, heard, groups, limits, self.mixer.order(groups, step), step, rng)
 
     def heard(self, spec: Tensor) -> Tensor:
-        """Average magnitudes over bands: (..., bin) -> (..., band)."""
-        return self.average(magnitude(spec))
+        """Average magnitudes over bands: (2, ..., bin) -> (..., band)."""
+        return self.average(product(spec, spec).sqrt_())
 
     def mix(
         self,
-        spec: Tensor,  # (song, source, channel, frame, bin)
+        spec: Tensor,  # (2, song, source, channel, frame, bin)
         heard: Tensor,  # (song, source, channel, frame, band)
         groups: Tensor,
         limits: Tensor,
@@ -104,31 +105,26 @@ class BandMixer:
         """Mix songs, given as stems and as what is `heard` of those, in bands."""
         gains = random_gains(self.mixer.mixing, rng, self.mixer.pool.sources)[self.mixer.mine].to(spec.device)
         fine, coarse = self.curves(gains.unsqueeze(3), rng)  # (song, source, channel, bin or band)
-        stems = torch.stack([spec[songs, source] for source, songs in enumerate(order)], 1)
-        parts = torch.view_as_real(stems).mul_(fine[..., None, :, None])  # (song, source, channel, frame, bin, 2)
-        mixed = parts.sum(1)
-        mixture = torch.view_as_complex(mixed)  # (song, channel, frame, bin)
-        common = self.summed(parts, mixed.unsqueeze(1))  # (song, source, channel, frame, band)
-        energy = self.summed(parts, parts)  # likewise
+        parts = torch.stack([spec[:, songs, source] for source, songs in enumerate(order)], 2)
+        parts *= fine.unsqueeze(3)
+        mixture = parts.sum(2)  # (2, song, channel, frame, bin)
+        common = self.total(product(parts, mixture.unsqueeze(2)))  # (song, source, channel, frame, band)
+        energy = self.total(product(parts, parts))  # likewise
         targets = torch.stack([heard[songs, source] for source, songs in enumerate(order)], 1) * coarse.unsqueeze(3)
         limit = torch.stack([limits[songs, source] for source, songs in enumerate(order)], 1).amin(1)
         inputs = self.heard(mixture)  # (song, channel, frame, band)
         if self.sides:
-            inputs = torch.cat([inputs, self.heard(mixture - mixture.mean(1, keepdim=True))], 3)
+            inputs = torch.cat([inputs, self.heard(mixture - mixture.mean(2, keepdim=True))], 3)
         return BandBatch(
             inputs.flatten(0, 1).transpose(0, 1),
             targets.permute(3, 0, 2, 1, 4).flatten(1, 2),
             common.permute(3, 0, 2, 1, 4).flatten(1, 2),
-            self.summed(mixed, mixed).flatten(0, 1).transpose(0, 1),
+            self.total(product(mixture, mixture)).flatten(0, 1).transpose(0, 1),
             energy.permute(3, 0, 2, 1, 4).flatten(1, 2),
             groups.repeat_interleave(2, 0),
             (self.centres < limit[:, None]).float().repeat_interleave(2, 0),
             step,
         )
-
-    def summed(self, x: Tensor, y: Tensor) -> Tensor:
-        """Sum Re(x y*) over bands: twice (..., bin, 2) -> (..., band)."""
-        return self.total((x * y).sum(-1))
 
     def curves(self, gains: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Draw a smooth equaliser for every stem, times its gain: over bins, and its magnitude over bands."""
@@ -139,6 +135,11 @@ class BandMixer:
             torch.lerp(points[..., at.long()], points[..., at.long() + 1], at.frac()) for at in self.octaves
         )
         return 10 ** (fine / 20) * gains, 10 ** (coarse / 20) * gains.abs()
+
+
+def product(x: Tensor, y: Tensor) -> Tensor:
+    """Compute Re(x y*) of real and imaginary parts: twice (2, ...) -> (...)."""
+    return (x[0] * y[0]).addcmul_(x[1], y[1])
 
 
 def masks(net: D2GRU, mixture: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from separate.dsp.stft import magnitude
 from separate.errors import UsageError
 from separate.training.bands import BandMixer, band_loss, prepare
 from separate.training.mad_losses import mad_losses, mad_target
@@ -37,7 +38,7 @@ def log_mse(model: Any, batch: Waves) -> Tensor:
     if getattr(model.config, "output", "") != "log":
         raise UsageError('the objective "log-mse" is for d2-gru with output = "log"')
     said = model.net(model.stft(batch.mixture))  # (item, source, channel, bin, frame)
-    true = model.stft(batch.stems).abs()
+    true = magnitude(model.stft(batch.stems))
     if bool((batch.groups.sum(2) > 1).any()):
         said, true = grouped(said.clamp(min=0).expm1(), batch.groups).log1p(), grouped(true, batch.groups)
     error: Tensor = (said - true.log1p()) * heard_bins(batch, true.shape[-2])
@@ -58,8 +59,8 @@ def magnitude_error(model: Any, batch: Waves) -> Tensor:
     """Compare magnitudes, in the bins that the net speaks of: (item, group, channel, bin, frame)."""
     if not hasattr(model, "estimate") or getattr(model.config, "sides", False):
         raise UsageError("this objective is for models that estimate magnitudes of all sources from the mixture's")
-    said = model.estimate(model.stft(batch.mixture).abs())  # (item, source, channel, bin, frame)
-    true = model.stft(batch.stems).abs()
+    said = model.estimate(magnitude(model.stft(batch.mixture)))  # (item, source, channel, bin, frame)
+    true = magnitude(model.stft(batch.stems))
     heard = heard_bins(batch, true.shape[-2])[..., : said.shape[-2], :]
     return grouped(said - true[..., : said.shape[-2], :], batch.groups) * heard
 
@@ -77,7 +78,9 @@ def mad(
     if not hasattr(model, "magnitudes") or not hasattr(model, "split"):
         raise UsageError('the objective "mad" is for the architecture mad')
     size, step = model.config.sequence, model.config.sequence - 2 * model.config.margin
-    mixture, voice = (model.stft(x.mean(1)).abs() for x in (batch.mixture, batch.stems[:, 0]))  # (item, bin, frame)
+    mixture, voice = (
+        magnitude(model.stft(x.mean(1))) for x in (batch.mixture, batch.stems[:, 0])
+    )  # (item, bin, frame)
     if mixture.shape[-1] < size:
         raise UsageError(f"[mixing] seconds must give {size} frames of {model.config.hop} samples, a sequence, or more")
 
@@ -106,13 +109,13 @@ def subband_l1(model: Any, batch: Waves, *, conservation: float = 1.0) -> Tensor
     said = torch.stack([model.mask(net, heard) * mixture for net in model.nets], 1)  # (item, source, 4K, bin, frame)
     true = model.spectra(batch.stems.flatten(0, 1)).view_as(said)
     known = heard_subbands(batch, model.config.bands, mixture.shape[2])  # (item, 1, band of a channel, bin, 1)
-    error = magnitude(grouped(said, batch.groups)) - magnitude(grouped(true, batch.groups))
-    lost = magnitude(said.sum(1)) - magnitude(mixture)
+    error = joined(grouped(said, batch.groups)) - joined(grouped(true, batch.groups))
+    lost = joined(said.sum(1)) - joined(mixture)
     return (error * known).abs().mean() + conservation * (lost * known[:, 0]).abs().mean()
 
 
-def magnitude(parts: Tensor) -> Tensor:
-    """Join real and imaginary parts: (..., channel · 2, bin, frame) -> (..., channel, bin, frame)."""
+def joined(parts: Tensor) -> Tensor:
+    """Turn real and imaginary parts into magnitudes: (..., channel · 2, bin, frame) -> (..., channel, bin, frame)."""
     pairs = parts.view(*parts.shape[:-3], -1, 2, *parts.shape[-2:])
     return (pairs.square().sum(-3) + 1e-12).sqrt()  # whose gradient at silence is a number
 
