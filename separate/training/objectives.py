@@ -78,9 +78,8 @@ def mad(
     if not hasattr(model, "magnitudes") or not hasattr(model, "split"):
         raise UsageError('the objective "mad" is for the architecture mad')
     size, step = model.config.sequence, model.config.sequence - 2 * model.config.margin
-    mixture, voice = (
-        magnitude(model.stft(x.mean(1))) for x in (batch.mixture, batch.stems[:, 0])
-    )  # (item, bin, frame)
+    waves = batch.mixture, batch.stems[:, 0]
+    mixture, voice = (magnitude(model.stft(x.mean(1))) for x in waves)  # (item, bin, frame)
     if mixture.shape[-1] < size:
         raise UsageError(f"[mixing] seconds must give {size} frames of {model.config.hop} samples, a sequence, or more")
 
