@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from separate.models import MODELS, build
+from separate.models.settings import check_chunk, check_least
 
 __all__ = ["PRESETS", "Bag", "BagConfig"]
 
@@ -36,10 +37,8 @@ class BagConfig:
     def __post_init__(self) -> None:
         if not self.sources or not self.models:
             raise ValueError("sources and models must be at least one each")
-        if self.sample_rate < 1:
-            raise ValueError(f"sample_rate must be at least 1, got {self.sample_rate}")
-        if not 0 <= 2 * self.context < self.segment:
-            raise ValueError(f"a context of {self.context} s at either end fills a segment of {self.segment} s")
+        check_least(self, {"sample_rate": 1})
+        check_chunk(self.segment, self.context)
         for i, model in enumerate(self.models):
             if unknown := sorted(set(model) - {"architecture", "config", "weights"}):
                 raise ValueError(f"models[{i}] has no setting {unknown[0]!r}: it knows architecture, config, weights")

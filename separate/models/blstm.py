@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from separate.dsp.stft import STFT
-from separate.models.layers import check_frames, check_names, songs_of
+from separate.models.layers import songs_of
 from separate.models.recurrent import remember
-from separate.models.spectral import Used, check_post, separate_magnitudes
+from separate.models.settings import check_dropout, check_frames, check_least, check_names, check_post
+from separate.models.spectral import Used, separate_magnitudes
 
 __all__ = ["BLSTM", "PRESETS", "BLSTMConfig"]
 
@@ -45,10 +46,8 @@ class BLSTMConfig:
     def __post_init__(self) -> None:
         check_names(self.sources)
         check_frames(self.sample_rate, self.n_fft, self.hop, self.segment, self.context)
-        if self.hidden < 1 or self.layers < 1:
-            raise ValueError(f"hidden and layers must be at least 1, got {self.hidden} and {self.layers}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be a share from 0 to below 1, got {self.dropout}")
+        check_least(self, {"hidden": 1, "layers": 1})
+        check_dropout(self.dropout)
         check_post(self.wiener, self.griffin_lim)
 
 

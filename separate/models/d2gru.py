@@ -24,7 +24,8 @@ from separate.dsp.stft import STFT, magnitude
 from separate.models.dilated import Conv, DilatedGRU
 from separate.models.inference import plus
 from separate.models.layers import Bands
-from separate.models.spectral import Span, Used, check_post, spans, stems_from
+from separate.models.settings import check_choices, check_chunk, check_least, check_post, check_sources
+from separate.models.spectral import Span, Used, spans, stems_from
 
 __all__ = ["ABLATIONS", "D2GRU", "D2GRUConfig", "DilatedGRU"]
 
@@ -58,25 +59,19 @@ class D2GRUConfig:
 
     def __post_init__(self) -> None:
         self._check_sizes()
-        for name, known in _CHOICES.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        check_choices(self, _CHOICES)
         if self.width % self.groups or (self.merge == "concat" and self.width % 2):
             raise ValueError(f"a width of {self.width} does not split into {self.groups} groups and two directions")
         if len(self.layers) != 2 or not set(self.layers) <= {"gru", "conv", "pointwise", "none"}:
             raise ValueError(f"layers must be two of gru, conv, pointwise and none, got {self.layers!r}")
         if self.bands and self.output == "log":
             raise ValueError('bands need output = "mask": magnitudes cannot be interpolated from them')
-        if not 0 <= 2 * self.context < self.segment:
-            raise ValueError(f"a context of {self.context} s at either end fills a segment of {self.segment} s")
+        check_chunk(self.segment, self.context)
         check_post(self.wiener, self.griffin_lim)
 
     def _check_sizes(self) -> None:
-        for name in ("width", "groups", "sample_rate"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not self.sources:
-            raise ValueError("sources must name at least one, got none")
+        check_least(self, dict.fromkeys(("width", "groups", "sample_rate"), 1))
+        check_sources(self.sources)
         if self.n_fft < 4 or self.n_fft % 2 or not 1 <= self.hop <= self.n_fft // 4:
             raise ValueError(f"n_fft = {self.n_fft} must be even, and hop = {self.hop} from 1 to a quarter of it")
         for name in ("gru_dilation", "conv_dilation"):

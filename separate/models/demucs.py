@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from separate.models.dconv import TimeConv, TimeTransposed, channels_last, rescale_
 from separate.models.recurrent import remember
+from separate.models.settings import check_choices, check_chunk, check_least, check_sources
 
 __all__ = ["ABLATIONS", "PRESETS", "Demucs", "DemucsConfig"]
 
@@ -52,18 +53,12 @@ class DemucsConfig:
     normalize: bool = True  # the net hears every chunk at the same level
 
     def __post_init__(self) -> None:
-        for name, least in _LEAST.items():
-            if not getattr(self, name) >= least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        if not self.sources:
-            raise ValueError("sources must name at least one, got none")
+        check_least(self, _LEAST)
+        check_sources(self.sources)
         if self.kernel < self.stride:
             raise ValueError(f"a kernel of {self.kernel} leaves samples out at a stride of {self.stride}")
-        for name, known in _CHOICES.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
-        if not 0 <= 2 * self.context < self.segment:
-            raise ValueError(f"a context of {self.context} s at either end fills a segment of {self.segment} s")
+        check_choices(self, _CHOICES)
+        check_chunk(self.segment, self.context)
 
 
 _LEAST = {"channels": 2, "growth": 1, "lstm_layers": 0, "rescale": 0}

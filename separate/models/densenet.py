@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from separate.models.settings import check_dropout
 from separate.models.subband import Subband, SubbandConfig
 
 __all__ = ["PRESETS", "MDenseNet", "MDenseNetConfig", "MDenseNetModel"]
@@ -70,8 +71,7 @@ def check_blocks(
         raise ValueError(f"first, layers and last must be at least 1, got {config.first}, {layers} and {config.last}")
     if (bins - 3) >> (len(growth) // 2) < 1:
         raise ValueError(f"growth = {growth} halves too often: there are {bins} bins")
-    if not 0 <= config.dropout < 1:
-        raise ValueError(f"dropout is a share from 0 to below 1, got {config.dropout}")
+    check_dropout(config.dropout)
 
 
 # The rows of the paper's Table 2: what each changes of MDenseNetConfig. Its MMDenseNet is MMDenseNetConfig as it is.

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from separate.dsp.spectrum import Spectrum
 from separate.models.dconv import HEADS, DConv, TimeConv, TimeTransposed, channels_last, check_width, gated, rescale_
 from separate.models.inference import gelu, inferring, plus
+from separate.models.settings import check_choices, check_chunk, check_least, check_sources
 
 __all__ = ["PRESETS", "HDemucs", "HDemucsConfig"]
 
@@ -65,14 +66,9 @@ class HDemucsConfig:
     rescale: float = 0.1  # convolutions start with a deviation closer to this; 0: as torch draws them
 
     def __post_init__(self) -> None:
-        for name, least in _LEAST.items():
-            if not getattr(self, name) >= least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        for name, known in _CHOICES.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
-        if not self.sources:
-            raise ValueError("sources must name at least one, got none")
+        check_least(self, _LEAST)
+        check_choices(self, _CHOICES)
+        check_sources(self.sources)
         if self.stride % 2 or self.time_stride % 2 or self.kernel != 2 * self.stride:
             raise ValueError(
                 f"stride = {self.stride} and time_stride = {self.time_stride} must be even, "
@@ -82,8 +78,7 @@ class HDemucsConfig:
             raise ValueError(
                 f"encoder_kernel = {self.encoder_kernel} and decoder_kernel = {self.decoder_kernel} must be odd"
             )
-        if not 0 <= 2 * self.context < self.segment:
-            raise ValueError(f"a context of {self.context} s at either end fills a segment of {self.segment} s")
+        check_chunk(self.segment, self.context)
         for level in levels(self):
             level.check(self)
 

@@ -26,6 +26,7 @@ from separate.dsp.parallel import side_by_side
 from separate.models.dconv import Scale, TimeConv, channels_last
 from separate.models.hdemucs import HDemucs, HDemucsConfig, levels
 from separate.models.inference import Product, coarse, gelu, inferring
+from separate.models.settings import check_dropout, check_least
 
 __all__ = ["PRESETS", "HTDemucs", "HTDemucsConfig"]
 
@@ -52,14 +53,8 @@ class HTDemucsConfig(HDemucsConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("bottom", "position"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
-        for name in ("layers", "heads", "hidden", "max_period"):
-            if not getattr(self, name) >= 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be a share from 0 to below 1, got {self.dropout}")
+        check_least(self, {"bottom": 0, "position": 0, "layers": 1, "heads": 1, "hidden": 1, "max_period": 1})
+        check_dropout(self.dropout)
         width = self.bottom or levels(self)[-1].width
         if width % self.heads or width % 4 or width < 8:
             raise ValueError(f"heads = {self.heads}, and four waves to tell a place, do not divide {width} channels")

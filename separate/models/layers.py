@@ -3,36 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-__all__ = ["Bands", "check_frames", "check_names", "fold_weight_norm", "line_of", "normed", "songs_of", "weight_norm_"]
+__all__ = ["Bands", "fold_weight_norm", "line_of", "normed", "songs_of", "weight_norm_"]
 
 _G, _V = "parametrizations.weight.original0", "parametrizations.weight.original1"
-
-
-def check_frames(sample_rate: int, n_fft: int, hop: int, segment: float, context: float) -> None:
-    """Refuse settings of a spectrogram and of a chunk that cannot be."""
-    if sample_rate < 1:
-        raise ValueError(f"sample_rate must be at least 1, got {sample_rate}")
-    if n_fft < 4 or n_fft % 2 or not 1 <= hop <= n_fft // 4:
-        raise ValueError(f"n_fft = {n_fft} must be even, and hop = {hop} from 1 to a quarter of it")
-    if not 0 <= 2 * context < segment:
-        raise ValueError(f"a context of {context} s at either end fills a segment of {segment} s")
-
-
-def check_names(sources: Sequence[str]) -> None:
-    """Refuse stems that an `nn.ModuleDict` of one net a stem cannot have."""
-    if not sources or len(set(sources)) < len(sources):
-        raise ValueError(f"sources must name at least one, and each once, got {', '.join(sources) or 'none'}")
-    taken = nn.ModuleDict()  # whose methods are names that its modules cannot have
-    for name in sources:
-        if not name or "." in name or hasattr(taken, name):
-            raise ValueError(f"a stem cannot be called {name!r}: choose another name")
 
 
 def songs_of(nets: Iterable[nn.Module], mixture: Tensor) -> Iterator[Tensor]:

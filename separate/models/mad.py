@@ -24,7 +24,8 @@ from separate.dsp.parallel import side_by_side
 from separate.dsp.stft import STFT, magnitude
 from separate.models import recurrent
 from separate.models.inference import inferring
-from separate.models.layers import Bands, check_frames
+from separate.models.layers import Bands
+from separate.models.settings import check_choices, check_frames, check_least
 
 __all__ = ["PRESETS", "HammingSTFT", "MaD", "MaDConfig"]
 
@@ -56,9 +57,7 @@ class MaDConfig:
 
     def __post_init__(self) -> None:
         check_frames(self.sample_rate, self.n_fft, self.hop, self.segment, self.context)
-        for name, least in _LEAST.items():
-            if not getattr(self, name) >= least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        check_least(self, _LEAST)
         if len(self.sources) != 2 or self.sources[0] == self.sources[1]:
             raise ValueError(f"sources must name two, what to separate and the rest, got {self.sources!r}")
         if not 4 * self.hop <= self.window <= self.n_fft:
@@ -67,11 +66,10 @@ class MaDConfig:
             raise ValueError(f"bins = {self.bins} and bands = {self.bands} must fit {self.n_fft // 2 + 1} bins")
         if self.sequence <= 2 * self.margin:
             raise ValueError(f"a margin of {self.margin} at either end fills a sequence of {self.sequence} frames")
-        if self.residual not in _RESIDUALS:
-            raise ValueError(f"residual must be one of {', '.join(_RESIDUALS)}, got {self.residual!r}")
+        check_choices(self, _CHOICES)
 
 
-_RESIDUALS = ("fed-back", "outside", "aligned")
+_CHOICES = {"residual": ("fed-back", "outside", "aligned")}
 _LEAST = dict.fromkeys(("bins", "hidden"), 1) | dict.fromkeys(
     ("margin", "bands", "iterations", "tolerance", "griffin_lim"), 0
 )

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from separate.dsp.stft import STFT
 from separate.models.densenet import DenseBlock
-from separate.models.layers import check_frames
 from separate.models.recurrent import remember
-from separate.models.spectral import Used, check_post, separate_magnitudes
+from separate.models.settings import check_dropout, check_frames, check_post, check_sources
+from separate.models.spectral import Used, separate_magnitudes
 
 __all__ = ["MMDenseLSTM", "MMDenseLSTMConfig"]
 
@@ -56,8 +56,7 @@ class MMDenseLSTMConfig:
     griffin_lim: int = 0  # iterations; 0: the mixture's phase
 
     def __post_init__(self) -> None:
-        if not self.sources:
-            raise ValueError("sources must name at least one, got none")
+        check_sources(self.sources)
         check_frames(self.sample_rate, self.n_fft, self.hop, self.segment, self.context)
         if len(self.bands) != 3 or sum(self.bands) != self.n_fft // 2 + 1:
             raise ValueError(f"bands must be three that share {self.n_fft // 2 + 1} bins, got {self.bands}")
@@ -69,8 +68,7 @@ class MMDenseLSTMConfig:
                 raise ValueError(f"{name} must be an odd number of blocks that {bins} bins allow, got {layers}")
             if len(units) != len(layers) or min(units) < 0 or any(unit % 2 for unit in units):
                 raise ValueError(f"{name}_units must be even, one number for each of {layers}, got {units}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is a share from 0 to below 1, got {self.dropout}")
+        check_dropout(self.dropout)
         check_post(self.wiener, self.griffin_lim)
 
 

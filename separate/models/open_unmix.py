@@ -23,9 +23,10 @@ from torch import Tensor, nn
 from separate.dsp.parallel import side_by_side
 from separate.dsp.stft import STFT
 from separate.models.inference import ROWS, Product, coarse, inferring
-from separate.models.layers import check_frames, check_names, line_of, songs_of
+from separate.models.layers import line_of, songs_of
 from separate.models.recurrent import remember
-from separate.models.spectral import Used, check_post, separate_magnitudes
+from separate.models.settings import check_dropout, check_frames, check_least, check_names, check_post
+from separate.models.spectral import Used, separate_magnitudes
 
 __all__ = ["PRESETS", "OpenUnmix", "OpenUnmixConfig"]
 
@@ -51,14 +52,12 @@ class OpenUnmixConfig:
     def __post_init__(self) -> None:
         check_names(self.sources)
         check_frames(self.sample_rate, self.n_fft, self.hop, self.segment, self.context)
-        if self.hidden < 1 or self.layers < 1:
-            raise ValueError(f"hidden and layers must be at least 1, got {self.hidden} and {self.layers}")
+        check_least(self, {"hidden": 1, "layers": 1})
         if self.bidirectional and self.hidden % 2:
             raise ValueError(f"a width of {self.hidden} does not split into two directions")
         if not 0 <= self.bins <= self.n_fft // 2 + 1:
             raise ValueError(f"bins = {self.bins} must fit {self.n_fft // 2 + 1} bins")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be a share from 0 to below 1, got {self.dropout}")
+        check_dropout(self.dropout)
         check_post(self.wiener, self.griffin_lim)
 
 

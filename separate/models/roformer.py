@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from separate.dsp.stft import STFT
-from separate.models.layers import check_frames
+from separate.models.settings import check_dropout, check_frames, check_least
 
 __all__ = ["PRESETS", "RoFormer", "RoFormerConfig", "mel_bands"]
 
@@ -62,17 +62,14 @@ class RoFormerConfig:
 
     def __post_init__(self) -> None:
         check_frames(self.sample_rate, self.n_fft, self.hop, self.segment, self.context)
-        for name, least in _LEAST.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        check_least(self, _LEAST)
         if len(self.sources) < (2 if self.rest else 1):
             raise ValueError(f"sources are too few for rest = {self.rest}: {self.sources!r}")
         if self.head_width % 2:
             raise ValueError(f"head_width must be even, as positions turn pairs of numbers, got {self.head_width}")
         if self.norm not in ("last", "each"):
             raise ValueError(f"norm must be last or each, got {self.norm!r}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is a share of at least 0 and below 1, got {self.dropout}")
+        check_dropout(self.dropout)
         bins = self.n_fft // 2 + 1
         table = self.table() if self.mel <= bins else [range(0)]
         ends = [0, *(band.stop for band in table)]

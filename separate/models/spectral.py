@@ -13,7 +13,7 @@ from separate.dsp.masks import apply_masks, ratio_mask
 from separate.dsp.stft import STFT, magnitude
 from separate.dsp.wiener import share_residual, wiener
 
-__all__ = ["Span", "Used", "check_post", "separate_magnitudes", "spans", "stems_from"]
+__all__ = ["Span", "Used", "separate_magnitudes", "spans", "stems_from"]
 
 Net = Callable[[Tensor], Iterable[Tensor]]
 Used = Sequence[range] | None  # samples of each chunk that will be used; None: all of them
@@ -96,9 +96,3 @@ def filtered(mixture: Tensor, magnitudes: Tensor, iterations: int) -> Tensor:
         return apply_masks(ratio_mask(magnitudes), mixture)
     # What the filter's regularisation kept back, in bins that no source claims, goes to all alike.
     return share_residual(mixture, wiener(mixture, magnitudes, iterations))
-
-
-def check_post(iterations: int, gl_iterations: int) -> None:
-    """Refuse what makes no sense of the two settings that every such model has."""
-    if iterations < 0 or gl_iterations < 0:
-        raise ValueError(f"wiener and griffin_lim count iterations, got {iterations} and {gl_iterations}")

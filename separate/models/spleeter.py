@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from separate.dsp.griffinlim import griffin_lim
 from separate.dsp.masks import apply_masks, ratio_mask
 from separate.dsp.stft import STFT, magnitude
-from separate.models.layers import check_frames, check_names
-from separate.models.spectral import check_post, filtered
+from separate.models.settings import check_choices, check_dropout, check_frames, check_names, check_post
+from separate.models.spectral import filtered
 
 __all__ = ["PRESETS", "Spleeter", "SpleeterConfig"]
 
@@ -54,9 +54,7 @@ class SpleeterConfig:
     def __post_init__(self) -> None:
         check_names(self.sources)
         check_frames(self.sample_rate, self.n_fft, self.hop, self.segment, self.context)
-        for name, known in _CHOICES.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        check_choices(self, _CHOICES)
         if not self.widths or any(width < 1 for width in self.widths):
             raise ValueError(f"widths must be at least 1 at every step, and one step at least, got {self.widths}")
         step = 2 ** len(self.widths)
@@ -64,8 +62,7 @@ class SpleeterConfig:
             raise ValueError(f"bins = {self.bins} and frames = {self.frames} must be multiples of {step}")
         if self.bins > self.n_fft // 2 + 1:
             raise ValueError(f"bins = {self.bins} must fit {self.n_fft // 2 + 1} bins")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be a share from 0 to below 1, got {self.dropout}")
+        check_dropout(self.dropout)
         check_post(self.wiener, self.griffin_lim)
 
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from separate.dsp.filterbank import ANGLES, FilterBank
 from separate.dsp.stft import STFT
+from separate.models.settings import check_chunk, check_least, check_sources
 
 __all__ = ["Subband", "SubbandConfig"]
 
@@ -41,10 +42,8 @@ class SubbandConfig:
     level: float = 1.0  # seconds over which a song's level is measured
 
     def __post_init__(self) -> None:
-        if not self.sources:
-            raise ValueError("sources must name at least one, got none")
-        if self.sample_rate < 1:
-            raise ValueError(f"sample_rate must be at least 1, got {self.sample_rate}")
+        check_sources(self.sources)
+        check_least(self, {"sample_rate": 1})
         if self.bands not in (1, *ANGLES):
             raise ValueError(f"bands must be one of 1, {', '.join(map(str, ANGLES))}, got {self.bands}")
         n_fft, hop = self.n_fft // self.bands, self.hop // self.bands
@@ -53,8 +52,7 @@ class SubbandConfig:
                 f"n_fft = {self.n_fft} and hop = {self.hop} must split into {self.bands} bands, "
                 "n_fft into even parts, and hop be at most a quarter of n_fft"
             )
-        if not 0 <= 2 * self.context < self.segment:
-            raise ValueError(f"a context of {self.context} s at either end fills a segment of {self.segment} s")
+        check_chunk(self.segment, self.context)
         if self.level < 0:
             raise ValueError(f"level must be a time of at least 0 s, got {self.level}")
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from separate.models.layers import normed
+from separate.models.settings import check_dropout
 from separate.models.subband import Subband, SubbandConfig
 
 __all__ = ["PRESETS", "UNet", "UNetConfig", "UNetModel"]
@@ -32,8 +33,7 @@ class UNetConfig(SubbandConfig):
         super().__post_init__()
         if len(self.widths) < 2 or min(self.widths) < 1:
             raise ValueError(f"widths must be two scales or more, of at least 1 channel, got {self.widths}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is a share from 0 to below 1, got {self.dropout}")
+        check_dropout(self.dropout)
         if (bins := self.n_fft // self.bands // 2 + 1) < 2 ** (len(self.widths) - 1):
             raise ValueError(f"{len(self.widths)} scales need more than the {bins} bins there are")
 

@@ -20,6 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from separate.models.settings import check_choices, check_chunk, check_least
+
 __all__ = ["PRESETS", "WaveUNet", "WaveUNetConfig"]
 
 STEREO = 2
@@ -43,18 +45,13 @@ class WaveUNetConfig:
     output: str = "difference"  # "difference": the last source is what the others leave; "direct": a filter says it too
 
     def __post_init__(self) -> None:
-        for name in ("sample_rate", "levels", "filters", "down_kernel", "up_kernel"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_least(self, dict.fromkeys(("sample_rate", "levels", "filters", "down_kernel", "up_kernel"), 1))
         if self.down_kernel % 2 == 0 or self.up_kernel % 2 == 0:
             raise ValueError(f"down_kernel = {self.down_kernel} and up_kernel = {self.up_kernel} must be odd")
-        for name, known in _CHOICES.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        check_choices(self, _CHOICES)
         if len(self.sources) < (2 if self.output == "difference" else 1):
             raise ValueError(f"sources are too few for output = {self.output!r}: {self.sources!r}")
-        if not 0 <= 2 * self.context < self.segment:
-            raise ValueError(f"a context of {self.context} s at either end fills a segment of {self.segment} s")
+        check_chunk(self.segment, self.context)
 
 
 _CHOICES = {"padding": ("valid", "same"), "up": ("linear", "learned"), "output": ("difference", "direct")}

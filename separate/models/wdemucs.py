@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from separate.models.dconv import HEADS, LSTM, DConv, TimeConv, TimeTransposed, channels_last, check_width, rescale_
 from separate.models.hdemucs import STEREO, one_by_one
+from separate.models.settings import check_choices, check_chunk, check_least, check_sources
 
 __all__ = ["PRESETS", "WDemucs", "WDemucsConfig"]
 
@@ -59,20 +60,15 @@ class WDemucsConfig:
     rescale: float = 0.1  # convolutions start with a deviation closer to this; 0: as torch draws them
 
     def __post_init__(self) -> None:
-        for name, least in _LEAST.items():
-            if not getattr(self, name) >= least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        if not self.sources:
-            raise ValueError("sources must name at least one, got none")
-        if self.dconv not in ("encoder", "decoder", "both", "none"):
-            raise ValueError(f"dconv must be one of encoder, decoder, both, none, got {self.dconv!r}")
+        check_least(self, _LEAST)
+        check_sources(self.sources)
+        check_choices(self, _CHOICES)
         if self.kernel < self.stride or self.decoder_kernel % 2 == 0:
             raise ValueError(
                 f"kernel = {self.kernel} must be at least stride = {self.stride}, "
                 f"and decoder_kernel = {self.decoder_kernel} odd"
             )
-        if not 0 <= 2 * self.context < self.segment:
-            raise ValueError(f"a context of {self.context} s at either end fills a segment of {self.segment} s")
+        check_chunk(self.segment, self.context)
         width = self.channels
         for i in range(self.depth):
             groups, heads = self.norm_groups * (i >= self.norm_starts), HEADS * (i >= self.dconv_attention)
@@ -83,6 +79,7 @@ class WDemucsConfig:
 _LEAST: dict[str, float] = dict.fromkeys(("sample_rate", "channels", "growth", "depth", "stride", "decoder_kernel"), 1)
 _LEAST |= dict.fromkeys(("norm_starts", "dconv_depth", "dconv_attention", "dconv_lstm", "lstm_layers", "rescale"), 0)
 _LEAST |= {"kernel": 1, "norm_groups": 1, "dconv_compress": 1, "dconv_init": 0, "context": 0}
+_CHOICES = {"dconv": ("encoder", "decoder", "both", "none")}
 
 PRESETS: dict[str, dict[str, Any]] = {"wdemucs": {}}  # 133,753,064 parameters
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from separate.dsp.stft import STFT
-from separate.models.spectral import check_post, separate_magnitudes
+from separate.models.spectral import separate_magnitudes
 
 FFT = STFT(256, 64)
 SHARES = torch.tensor([0.5, 0.3, 0.2]).reshape(1, 3, 1, 1, 1)
@@ -71,14 +71,6 @@ def test_songs_of_a_batch_do_not_meet() -> None:
     for song, stems in zip(mix, together, strict=True):
         alone = separate_magnitudes(song[None], FFT, shares, 1, 0)[0]
         assert decibels(stems - alone, alone) < -100
-
-
-def test_counts_of_iterations_are_not_negative() -> None:
-    check_post(0, 0)
-    with pytest.raises(ValueError, match="-1"):
-        check_post(-1, 0)
-    with pytest.raises(ValueError, match="-2"):
-        check_post(0, -2)
 
 
 @pytest.mark.parametrize("used", [range(1000, 3000), range(2000), range(1500, 5000), range(2111, 2112), range(5000)])
