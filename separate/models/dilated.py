@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from separate.dsp.parallel import side_by_side
 from separate.models.inference import ROWS, Product, coarse, inferring
 from separate.models.recurrent import recur
+from separate.models.through_time import GRU
 
 __all__ = ["Conv", "DilatedGRU", "Taps"]
 
@@ -31,8 +32,8 @@ class DilatedGRU(nn.Module):
         self.dilation = dilation
         self.concat = merge == "concat"
         hidden = width // 2 if self.concat else width
-        self.ahead = nn.GRU(width, hidden)
-        self.back = nn.GRU(width, hidden)
+        self.ahead = GRU(width, hidden)
+        self.back = GRU(width, hidden)
 
     def forward(self, x: Tensor) -> Tensor:
         """Run both directions: (time, batch, width) -> (time, batch, width)."""

@@ -26,6 +26,7 @@ from separate.models import recurrent
 from separate.models.inference import inferring
 from separate.models.layers import Bands
 from separate.models.settings import check_choices, check_frames, check_least
+from separate.models.through_time import through_time
 
 __all__ = ["PRESETS", "HammingSTFT", "MaD", "MaDConfig"]
 
@@ -130,25 +131,7 @@ def recur(gru: nn.GRU, x: Tensor, fed_back: bool = False) -> Tensor:
     If its input is fed back, then sₜ = GRU(xₜ, sₜ₋₁) + xₜ is the output and the next step's state; else, GRU(xₜ, sₜ₋₁).
     Under `torch.autocast` products are computed in lower precision, but not the state.
     """
-    if inferring(x):
-        return recurrent.recur(gru, x, fed_back)
-    weight_x, weight_h, bias_x, bias_h = gru.all_weights[0]
-    gates = F.linear(x, weight_x, bias_x)  # (frame, sequence, 3 · hidden): the input's part of all gates at all times
-    low = gates.dtype
-    weight, bias = weight_h.to(low), bias_h.to(low)  # once, not at every step
-    s = x.new_zeros(x.shape[1], gru.hidden_size)
-    states = []
-    for gate, now in zip(gates, x, strict=True):
-        x_r, x_z, x_n = gate.to(x.dtype).chunk(3, 1)
-        h_r, h_z, h_n = F.linear(s.to(low), weight, bias).to(x.dtype).chunk(3, 1)
-        r = (x_r + h_r).sigmoid_()
-        z = (x_z + h_z).sigmoid_()
-        n = torch.addcmul(x_n, r, h_n).tanh_()
-        s = torch.lerp(n, s, z)  # n + z (s − n)
-        if fed_back:
-            s = s + now
-        states.append(s)
-    return torch.stack(states)
+    return recurrent.recur(gru, x, fed_back) if inferring(x) else through_time(gru, x, fed_back=fed_back)
 
 
 class MaD(nn.Module):
