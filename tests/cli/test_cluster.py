@@ -24,13 +24,13 @@ from tests.batch.songs import events, files, write_song
 from tests.conftest import Outcome
 
 SONGS = 60
-# Three machines of one processor each, in processes of their own. One is given up after half a second of silence.
+# Three machines of one processor each, in processes of their own. One is given up after two seconds of silence.
 MACHINES = """
 import json, sys
 from ray.cluster_utils import Cluster
 
 machine = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
-hasty = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 250, "health_check_failure_threshold": 2}
+hasty = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 250, "health_check_failure_threshold": 8}
 cluster = Cluster(True, head_node_args={**machine, "include_dashboard": False, "_system_config": hasty})
 try:
     for _ in range(2):
