@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from numpy.typing import NDArray
 
 # Tiny models gain nothing from threads that wait for each other; on a busy machine they lose a lot.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What a shell starts in the background is deaf to Ctrl-C, and so is all that it starts: tests send it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TINY = {
     "n_fft": 512,
