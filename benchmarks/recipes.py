@@ -3,10 +3,10 @@
     python -m benchmarks.recipes [--recipe d2-gru-paper]... [--steps 3] [--most 128] [--pieces 16] [--again 50]
         [--batch 2]
 
-`--steps` are taken with the recipe's own batch, cut to `--most` mixes, drawn as it says, and computed in so many pieces,
-one after the other, where memory is short. Then a fresh net takes `--again` steps on one batch of `--batch` mixes, and
-its loss has to fall. The songs are noises with a beat: what is shown is that losses, gradients and sizes are right, not how well
-music is separated.
+`--steps` are taken with the recipe's own batch, cut to `--most` mixes, drawn as it says, and computed in so many
+pieces, one after the other, where memory is short. Then a fresh net takes `--again` steps on one batch of `--batch`
+mixes, and its loss has to fall. The songs are noises with a beat: what is shown is that losses, gradients and sizes are
+right, not how well music is separated.
 """
 
 from __future__ import annotations

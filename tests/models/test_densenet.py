@@ -105,7 +105,7 @@ def test_any_number_of_frames(frames: int) -> None:
         ("cws-mdensenet", {"growth": [4, 0, 4]}, "at least 1 in each"),
         ("cws-mdensenet", {"n_fft": 256, "hop": 32}, "halves too often: there are 17 bins"),
         ("cws-mdensenet", {"layers": 0}, "must be at least 1"),
-        ("cws-mdensenet", {"dropout": -0.1}, "dropout is a share"),
+        ("cws-mdensenet", {"dropout": -0.1}, "dropout must be a share"),
         ("cws-mmdensenet", {"high": [10, 10, 10]}, "last growth must be one"),
         ("cws-mmdensenet", {"layers": [4, 3]}, "layers must be three numbers"),
     ],

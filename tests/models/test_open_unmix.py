@@ -248,7 +248,7 @@ def test_chunks_agree_with_the_whole_song() -> None:
 @pytest.mark.parametrize(
     ("config", "says"),
     [
-        ({"hidden": 0}, "hidden and layers must be at least 1, got 0 and 3"),
+        ({"hidden": 0}, "hidden must be at least 1, got 0"),
         ({"hidden": 5}, "a width of 5 does not split into two directions"),
         ({"bins": 2050}, "bins = 2050 must fit 2049 bins"),
         ({"dropout": 1.0}, "dropout must be a share from 0 to below 1, got 1.0"),

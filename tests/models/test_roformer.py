@@ -323,7 +323,7 @@ def test_every_weight_learns_and_dropout_is_for_learning_only() -> None:
         ({"sources": (), "rest": False}, "sources are too few"),
         ({"head_width": 5}, "head_width must be even, .* got 5"),
         ({"norm": "first"}, "norm must be last or each, got 'first'"),
-        ({"dropout": 1.0}, "dropout is a share .* got 1.0"),
+        ({"dropout": 1.0}, "dropout must be a share .* got 1.0"),
         ({"mel": 0}, r"bands = \(2, 2, .*, 129\) must have a bin each, and together the 129 of n_fft = 256"),
         ({"mel": 0, "bands": (64, 64)}, r"bands = \(64, 64\) must have .* together the 129"),
         ({"mel": 0, "bands": (64, 0, 65)}, r"bands = \(64, 0, 65\) must have a bin each"),

@@ -61,7 +61,7 @@ def test_two_scales_by_hand() -> None:
     [
         ({"widths": [8]}, "widths must be two scales or more"),
         ({"widths": [8, 0]}, "at least 1"),
-        ({"dropout": 1.0}, "dropout is a share"),
+        ({"dropout": 1.0}, "dropout must be a share"),
         ({"n_fft": 64, "hop": 8, "widths": [4, 4, 4, 4]}, "4 scales need more than the 5 bins"),
         ({"bands": 5}, "bands must be one of"),
         ({"widht": [8, 8]}, "no setting 'widht'"),
