@@ -24,7 +24,7 @@ from separate.dsp.stft import STFT, magnitude
 from separate.models.dilated import Conv, DilatedGRU
 from separate.models.inference import plus
 from separate.models.layers import Bands
-from separate.models.settings import check_choices, check_chunk, check_least, check_post, check_sources
+from separate.models.settings import check_choices, check_frames, check_least, check_post, check_sources
 from separate.models.spectral import Span, Used, spans, stems_from
 
 __all__ = ["ABLATIONS", "D2GRU", "D2GRUConfig", "DilatedGRU"]
@@ -66,14 +66,12 @@ class D2GRUConfig:
             raise ValueError(f"layers must be two of gru, conv, pointwise and none, got {self.layers!r}")
         if self.bands and self.output == "log":
             raise ValueError('bands need output = "mask": magnitudes cannot be interpolated from them')
-        check_chunk(self.segment, self.context)
         check_post(self.wiener, self.griffin_lim)
 
     def _check_sizes(self) -> None:
-        check_least(self, dict.fromkeys(("width", "groups", "sample_rate"), 1))
+        check_least(self, {"width": 1, "groups": 1})
         check_sources(self.sources)
-        if self.n_fft < 4 or self.n_fft % 2 or not 1 <= self.hop <= self.n_fft // 4:
-            raise ValueError(f"n_fft = {self.n_fft} must be even, and hop = {self.hop} from 1 to a quarter of it")
+        check_frames(self.sample_rate, self.n_fft, self.hop, self.segment, self.context)
         for name in ("gru_dilation", "conv_dilation"):
             if any(dilation < 1 for dilation in getattr(self, name)):
                 raise ValueError(f"{name} must be at least 1 in every block, got {getattr(self, name)}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,13 +22,12 @@ __all__ = ["machine_hits"]
 
 def machine_hits(role: str, rng: np.random.Generator, strengths: int = 3) -> list[Shot]:
     """Invent a sound for a role, as "kick" or "hihat-open", and strike it softly to hard."""
-    maker = _MAKERS[next((name for name in _MAKERS if role.startswith(name)), "rim")]
     seed = int(rng.integers(2**32))
     colour, depth = rng.normal(0, 4, 6), float(np.exp(rng.uniform(-1.5, 1.8)))
     driven = rng.random() < 0.4
     hits = []
     for strength in np.linspace(0.5, 1, strengths):
-        x = maker(np.random.default_rng(seed), float(strength))  # the same machine, another strength
+        x = _MAKERS[role](np.random.default_rng(seed), float(strength))  # the same machine, another strength
         x = equalise(x, [50, 120, 400, 1500, 5000, 12000], list(colour))
         x = drive(x / x.abs().amax(), depth) if driven else x
         x = x / x.abs().amax()
@@ -121,19 +121,18 @@ def _rim(rng: np.random.Generator, strength: float) -> Tensor:
     return (x * torch.exp(-t / ring))[None]
 
 
-# By the beginning of a role's name; what is none of these sounds like a rim.
+# The roles that a kit asks for.
 _MAKERS: dict[str, Callable[[np.random.Generator, float], Tensor]] = {
     "kick": _kick,
     "snare-sidestick": _rim,
     "snare": _snare,
     "tom": _tom,
-    "hihat-open": lambda rng, strength: _hihat(rng, strength, (0.12, 0.6)),
-    "hihat-half": lambda rng, strength: _hihat(rng, strength, (0.08, 0.3)),
-    "hihat": _hihat,
+    "hihat-open": partial(_hihat, lasts=(0.12, 0.6)),
+    "hihat-closed": _hihat,
+    "hihat-pedal": _hihat,
     "crash": _cymbal,
     "ride": _cymbal,
     "clap": _clap,
-    "rim": _rim,
 }
 
 
