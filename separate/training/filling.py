@@ -29,6 +29,7 @@ from separate.training.library import build_library
 from separate.training.pool import RATE, Song, add_song, find_songs, open_song
 from separate.training.singing import Voices, make_vocals
 from separate.training.synth import make_song
+from separate.training.tone import toned
 
 __all__ = ["fill", "held_out", "read_corpus", "read_voices"]
 
@@ -180,6 +181,7 @@ def add_synthetic(clips: Sequence[Clip], pool: Path, data: Data, rate: int, say:
         rng = np.random.default_rng(number)
         stems = make_song(library, rng, SECONDS)
         stems["vocals"] = make_vocals(voices, rng, SECONDS)
+        stems = {stem: toned(x, stem, rng) for stem, x in stems.items()}
         if rate != RATE:
             stems = {stem: resample(x, RATE, rate) for stem, x in stems.items()}
         add_song(folder, stems, rate=rate)

@@ -87,8 +87,8 @@ def _bass(library: Library, rng: np.random.Generator, chords: list[Chord], beat:
     out = fx.equalise(out, [45, 100, 300, 1000], [-6, rng.uniform(0, 8), 0, rng.uniform(-6, 0)])
     if rng.random() < 0.5:  # dark
         out = fx.equalise(out, [300, rng.uniform(500, 2500), 8000], [0, -6, -40])
-    if rng.random() < 0.5:
-        out = fx.compress(fx.level(out), -22, rng.uniform(2, 8))
+    if rng.random() < 0.8:  # basses of songs stay within some 6 dB where plucked strings die away by 18
+        out = fx.compress(fx.level(out), rng.uniform(-34, -22), rng.uniform(2, 8))
     out = fx.chorus(out, rng, 0.003, 0.4) if rng.random() < 0.08 else out.expand(2, -1)
     return fx.level(out)
 
@@ -108,7 +108,7 @@ def _bass_line(rng: np.random.Generator, chords: list[Chord], beat: float, low: 
     pattern = patterns[rng.integers(len(patterns))]
     moves = rng.choice([0, 0, 0, 7, 12, -5, 2, 5], size=len(pattern))
     moves[0] = 0
-    short = rng.uniform(0.5, 1.0)  # from staccato to legato
+    short = rng.uniform(0.5, 1.0) if rng.random() < 0.4 else 1.0  # staccato, or more often legato
     notes = []
     for start, _, pitches in chords:
         if rng.random() < 0.04:
