@@ -25,12 +25,15 @@ from torch import Tensor, nn
 
 from separate.device import worthwhile
 from separate.models.inference import LEAST, ROWS, Product, coarse, inferring, orders
+from separate.models.through_time import remember_through_time
 
 __all__ = ["recur", "remember"]
 
 # Units from which on an LSTM's weights come from memory at every step. Of fewer, torch's own is the faster, which knows
 # bfloat16 only on processors that do.
 WIDE = 1536
+# Units from which on one that learns is faster by one product for the gradient of its weights.
+LEARNS = 1024
 
 
 def recur(gru: nn.GRU, x: Tensor, fed_back: bool = False, backwards: bool = False) -> Tensor:
@@ -73,6 +76,8 @@ def recur_as_torch(gru: nn.GRU, x: Tensor, backwards: bool) -> Tensor:
 
 def remember(lstm: nn.LSTM, x: Tensor) -> Tensor:
     """Run an LSTM that starts at zero: (step, row, inputs) -> (step, row, directions · hidden)."""
+    if lstm.hidden_size >= LEARNS and x.device.type == "cpu" and torch.is_grad_enabled() and not lstm.dropout:
+        return remember_through_time(lstm, x)
     own = (lstm.hidden_size >= WIDE and orders()) or worthwhile(coarse(x), x.device) != coarse(x)
     if not own or not inferring(x):
         y: Tensor = lstm(x)[0]

@@ -1,4 +1,4 @@
-"""Gradients of GRUs, step by step and of all steps at once."""
+"""Gradients of GRUs and LSTMs, step by step and of all steps at once."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from separate.models.through_time import GRU, WIDE, through_time
+from separate.models import recurrent
+from separate.models.through_time import GRU, WIDE, remember_through_time, through_time
 
 
-def gradients(gru: nn.GRU, run: Any, *inputs: Tensor) -> list[Tensor]:
+def gradients(gru: nn.RNNBase, run: Any, *inputs: Tensor) -> list[Tensor]:
     """Run, and find the gradient of some sum of what comes out, in the weights and in what went in."""
     leaves = [*gru.parameters(), *(x.requires_grad_() for x in inputs)]
     y = run(*inputs)
@@ -90,6 +91,42 @@ def test_in_lower_precision_the_state_is_not() -> None:
             return through_time(gru, x)
 
     rough = gradients(gru, coarse, x)
+    assert {x.dtype for x in rough} == {torch.float32}
+    for one, other in zip(exact, rough, strict=True):
+        assert 0 < float((one - other).norm() / one.norm()) < 0.03
+
+
+@pytest.mark.parametrize(("layers", "both"), [(1, False), (2, True)])
+@pytest.mark.parametrize("steps", [1, 9])
+def test_an_lstm_as_torch_has_it(steps: int, layers: int, both: bool) -> None:
+    torch.manual_seed(0)
+    lstm, x = nn.LSTM(5, 7, layers, bidirectional=both).double(), torch.randn(steps, 3, 5).double()
+    ours = gradients(lstm, lambda x: remember_through_time(lstm, x), x)
+    theirs = gradients(lstm, lambda x: lstm(x)[0], x)
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-10, atol=1e-12)
+
+
+def test_wide_lstms_learn_so_and_others_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recurrent, "LEARNS", 16)
+    x = torch.randn(4, 2, 8)
+    assert "Memory" in named(recurrent.remember(nn.LSTM(8, 16), x).grad_fn)
+    for plain in (nn.LSTM(8, 15), nn.LSTM(8, 16, 2, dropout=0.5)):
+        assert "Memory" not in named(recurrent.remember(plain, x).grad_fn)
+    with torch.no_grad():
+        assert recurrent.remember(nn.LSTM(8, 16), x).grad_fn is None
+
+
+def test_an_lstm_in_lower_precision() -> None:
+    torch.manual_seed(0)
+    lstm, x = nn.LSTM(16, 32, 2, bidirectional=True), torch.randn(20, 2, 16)
+    exact = gradients(lstm, lambda x: remember_through_time(lstm, x), x)
+
+    def coarse(x: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return remember_through_time(lstm, x)
+
+    rough = gradients(lstm, coarse, x)
     assert {x.dtype for x in rough} == {torch.float32}
     for one, other in zip(exact, rough, strict=True):
         assert 0 < float((one - other).norm() / one.norm()) < 0.03
