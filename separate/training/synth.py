@@ -87,31 +87,34 @@ def _bass(library: Library, rng: np.random.Generator, chords: list[Chord], beat:
     out = fx.equalise(out, [45, 100, 300, 1000], [-6, rng.uniform(0, 8), 0, rng.uniform(-6, 0)])
     if rng.random() < 0.5:  # dark
         out = fx.equalise(out, [300, rng.uniform(500, 2500), 8000], [0, -6, -40])
-    if rng.random() < 0.8:  # basses of songs stay within some 6 dB where plucked strings die away by 18
-        out = fx.compress(fx.level(out), rng.uniform(-34, -22), rng.uniform(2, 8))
+    if rng.random() < 0.85:
+        out = fx.compress(fx.level(out), rng.uniform(-42, -24), rng.uniform(3, 10))
     out = fx.chorus(out, rng, 0.003, 0.4) if rng.random() < 0.08 else out.expand(2, -1)
     return fx.level(out)
 
 
 def _bass_line(rng: np.random.Generator, chords: list[Chord], beat: float, low: int) -> list[Note]:
-    """Roots, fifths and octaves of the chords, in one rhythm a song; now and then a rest or a run."""
+    """Roots, fifths and octaves of the chords, in one rhythm a song; now and then a rest or a run.
+
+    Most lines are legato, and compressed later: what is low and goes on is a bass, and what is low and stops a kick.
+    """
     patterns: list[list[tuple[float, float]]] = [
         [(0, 2)],
         [(0, 1), (1, 1)],
         [(0, 0.5), (0.5, 0.5), (1, 0.5), (1.5, 0.5)],
         [(0, 1.5), (1.5, 0.5)],
         [(0, 0.75), (0.75, 0.75), (1.5, 0.5)],
-        [(0, 0.5), (0.75, 0.25), (1.5, 0.25), (1.75, 0.25)],
+        [(0, 0.75), (0.75, 0.75), (1.5, 0.25), (1.75, 0.25)],
         [(i / 4, 0.25) for i in range(8)],
         [(0.5, 0.5), (1.5, 0.5)],
     ]
-    pattern = patterns[rng.integers(len(patterns))]
+    pattern = patterns[rng.choice(len(patterns), p=[0.2, 0.15, 0.2, 0.15, 0.1, 0.05, 0.1, 0.05])]
     moves = rng.choice([0, 0, 0, 7, 12, -5, 2, 5], size=len(pattern))
     moves[0] = 0
-    short = rng.uniform(0.5, 1.0) if rng.random() < 0.4 else 1.0  # staccato, or more often legato
+    short = rng.uniform(0.5, 1.0) if rng.random() < 0.2 else 1.02  # staccato, or legato
     notes = []
     for start, _, pitches in chords:
-        if rng.random() < 0.04:
+        if rng.random() < 0.02:
             continue
         root = low + (pitches[0] - low) % 12
         steps = rng.choice([0, 3, 5, 7, 10, 12], size=len(pattern)) if rng.random() < 0.12 else moves
