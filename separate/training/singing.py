@@ -32,7 +32,7 @@ class Voices:
 
 def make_vocals(voices: Voices, rng: np.random.Generator, seconds: float) -> Tensor:
     """Make one vocal track, (2, time): a lead, and often backing voices."""
-    lead = _line(voices, rng, seconds, rest=rng.uniform(0.2, 3.0))
+    lead = _line(voices, rng, seconds, rest=rng.uniform(0.05, 0.6) if rng.random() < 0.7 else rng.uniform(0.2, 3.0))
     out = _studio(lead, rng, 0.0 if rng.random() < 0.8 else rng.uniform(-0.4, 0.4))
     for _ in range(int(rng.choice([0, 0, 1, 2]))):
         backing = _studio(_line(voices, rng, seconds, rest=rng.uniform(2, 8)), rng, rng.uniform(-0.9, 0.9))
@@ -74,8 +74,8 @@ def _studio(x: Tensor, rng: np.random.Generator, place: float) -> Tensor:
         return x.expand(2, -1)
     x = fx.equalise(fx.level(x), [50, rng.uniform(80, 160)], [-24, 0])
     x = fx.random_equaliser(x, rng, 3)
-    if rng.random() < 0.7:
-        x = fx.compress(fx.level(x), rng.uniform(-28, -20), rng.uniform(2, 6))
+    if rng.random() < 0.85:
+        x = fx.compress(fx.level(x), rng.uniform(-36, -22), rng.uniform(2, 8))
     if rng.random() < 0.5:
         x = fx.equalise(x, [2000, 8000], [0, rng.uniform(2, 8)])  # air
     if rng.random() < 0.1:
