@@ -11,18 +11,15 @@ which grew out of this net.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from separate.dsp.stft import STFT
-from separate.models.layers import songs_of
 from separate.models.recurrent import remember
 from separate.models.settings import check_dropout, check_frames, check_least, check_names, check_post
-from separate.models.spectral import Used, separate_magnitudes
+from separate.models.solo import Solo
 
 __all__ = ["BLSTM", "PRESETS", "BLSTMConfig"]
 
@@ -76,37 +73,8 @@ class Net(nn.Module):
         return (y * self.output_scale[:, None]).relu()
 
 
-class BLSTM(nn.Module):
-    """The whole model, from mixture to stems.
-
-    Its nets are stereo. A mono song is heard on both channels, and the two answers are averaged.
-    """
-
-    trims = True
+class BLSTM(Solo):
+    """The whole model, from mixture to stems."""
 
     def __init__(self, config: BLSTMConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.sources, self.sample_rate = config.sources, config.sample_rate
-        self.segment, self.context = config.segment, config.context
-        self.sums = not config.griffin_lim
-        self.stft = STFT(config.n_fft, config.hop)
-        self.nets = nn.ModuleDict({source: Net(config) for source in config.sources})
-
-    def forward(self, mix: Tensor, used: Used = None) -> Tensor:
-        """Separate: (batch, channel, time) -> (batch, source, channel, time), silent but for what is `used`."""
-        return separate_magnitudes(mix, self.stft, self.songs, self.config.wiener, self.config.griffin_lim, used)
-
-    def songs(self, mixture: Tensor) -> Iterator[Tensor]:
-        """Yield the magnitudes of one song after the other.
-
-        (batch, channel, bin, frame) -> for each of the batch (source, channel, bin, frame).
-        """
-        return songs_of(self.nets.values(), mixture)
-
-    def estimate(self, mixture: Tensor) -> Tensor:
-        """Estimate every source's magnitudes.
-
-        (batch, channel, bin, frame) -> (batch, source, channel, bin, frame).
-        """
-        return torch.stack(list(self.songs(mixture)))
+        super().__init__(config, Net)

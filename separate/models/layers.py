@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-__all__ = ["Bands", "fold_weight_norm", "line_of", "normed", "songs_of", "weight_norm_"]
+__all__ = ["Bands", "fold_weight_norm", "line_of", "normed", "weight_norm_"]
 
 _G, _V = "parametrizations.weight.original0", "parametrizations.weight.original1"
-
-
-def songs_of(nets: Iterable[nn.Module], mixture: Tensor) -> Iterator[Tensor]:
-    """Ask one stereo net a source; yield the magnitudes of one song after the other, as they are finished one by one.
-
-    A mono song is heard on both channels, and the two answers are averaged.
-    (batch, channel, bin, frame) -> for each of the batch (source, channel, bin, frame).
-    """
-    stereo = mixture.expand(-1, 2, -1, -1)  # two channels stay as they are
-    by_source = [net(stereo) for net in nets]
-    for song in zip(*by_source, strict=True):
-        m = torch.stack(song)
-        yield m.mean(1, keepdim=True) if mixture.shape[1] == 1 else m
 
 
 def line_of(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:

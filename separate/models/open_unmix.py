@@ -21,12 +21,11 @@ import torch
 from torch import Tensor, nn
 
 from separate.dsp.parallel import side_by_side
-from separate.dsp.stft import STFT
 from separate.models.inference import ROWS, Product, coarse, inferring
-from separate.models.layers import line_of, songs_of
+from separate.models.layers import line_of
 from separate.models.recurrent import remember
 from separate.models.settings import check_dropout, check_frames, check_least, check_names, check_post
-from separate.models.spectral import Used, separate_magnitudes
+from separate.models.solo import Solo
 
 __all__ = ["PRESETS", "OpenUnmix", "OpenUnmixConfig"]
 
@@ -147,26 +146,11 @@ def room(mixture: Tensor, sources: int) -> Tensor:
     return mixture.new_empty(*batch, sources, channels, frames, bins).mT
 
 
-class OpenUnmix(nn.Module):
-    """The whole model, from mixture to stems.
-
-    Its nets are stereo. A mono song is heard on both channels, and the two answers are averaged.
-    """
-
-    trims = True
+class OpenUnmix(Solo):
+    """The whole model, from mixture to stems."""
 
     def __init__(self, config: OpenUnmixConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.sources, self.sample_rate = config.sources, config.sample_rate
-        self.segment, self.context = config.segment, config.context
-        self.sums = not config.griffin_lim
-        self.stft = STFT(config.n_fft, config.hop)
-        self.nets = nn.ModuleDict({source: Net(config) for source in config.sources})
-
-    def forward(self, mix: Tensor, used: Used = None) -> Tensor:
-        """Separate: (batch, channel, time) -> (batch, source, channel, time), silent but for what is `used`."""
-        return separate_magnitudes(mix, self.stft, self.songs, self.config.wiener, self.config.griffin_lim, used)
+        super().__init__(config, Net)
 
     def songs(self, mixture: Tensor) -> Iterator[Tensor]:
         """Yield the magnitudes of one song after the other.
@@ -174,7 +158,7 @@ class OpenUnmix(nn.Module):
         (batch, channel, bin, frame) -> for each of the batch (source, channel, bin, frame).
         """
         if self.training or not inferring(mixture):
-            yield from songs_of(self.nets.values(), mixture)
+            yield from super().songs(mixture)
             return
         stereo = mixture.expand(-1, 2, -1, -1)  # two channels stay as they are
         nets = side_by_side(partial(Inference, stereo), list(self.nets.values()))
