@@ -51,8 +51,8 @@ def make_drums(library: Library, rng: np.random.Generator, beat: float, offset: 
     drums = fx.level(fx.random_equaliser(drums, rng, 2.5)) + percussion
     if rng.random() < 0.3:  # what microphones far from the kit hear
         drums = fx.level(fx.sometimes_room(drums, rng))
-    if rng.random() < 0.6:
-        drums = fx.level(fx.compress(drums, rng.uniform(-24, -14), rng.uniform(2, 8)))
+    if rng.random() < 0.8:
+        drums = fx.level(fx.compress(drums, rng.uniform(-30, -14), rng.uniform(2, 8)))
     if rng.random() < 0.3:
         drums = fx.drive(drums, rng.uniform(1, 6))
     return fx.level(drums)
