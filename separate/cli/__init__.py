@@ -14,7 +14,7 @@ from separate.cli.convert import convert_command
 from separate.cli.evaluate import evaluate_command
 from separate.cli.models import models_app
 from separate.cli.player import player_command
-from separate.cli.process import hush
+from separate.cli.process import hush, interruptible
 from separate.cli.publish import publish_command
 from separate.cli.run import run_command
 from separate.cli.text import one_line
@@ -66,6 +66,11 @@ class Command(TyperCommand):
 
 class Default(Command):
     """The command that has no name."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Leave as after Ctrl-C when asked to end, from the first moment on."""
+        with interruptible():
+            return super().invoke(ctx)
 
     def get_usage(self, ctx: Any) -> str:
         """Show how it is really called."""
