@@ -18,8 +18,8 @@ __all__ = ["octaves", "toned"]
 
 _EDGES = [0, 60, 120, 250, 500, 1000, 2000, 4000, 8000, 16000]  # Hz
 _CENTRES = [40.0, 85.0, 173.0, 354.0, 707.0, 1414.0, 2828.0, 5657.0, 11314.0]
-# Power of the octaves beside a stem's whole, dB: medians of 94 pieces of real songs, none of which is trained on, and
-# the standard deviation of what is drawn, about half of that of those pieces.
+# Power of the octaves beside a stem's whole, dB: medians of 94 pieces of real songs, which the permissive model does
+# not train on, and the standard deviation of what is drawn, about half of that of those pieces.
 _STEMS = {
     "vocals": ([-38, -39, -16, -6.2, -4.4, -7.4, -13.5, -19, -24], [4, 4, 5, 2, 1.5, 2, 2.5, 3, 3]),
     "drums": ([-7, -5.3, -7, -13, -17, -19.5, -17.5, -16.5, -20], [2.5, 1.5, 1.5, 2, 2, 2, 2.5, 3, 4]),
