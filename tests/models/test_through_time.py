@@ -81,16 +81,20 @@ def named(function: Any) -> str:
     return " ".join([function.name() if function else "", *below])
 
 
-def test_in_lower_precision_the_state_is_not() -> None:
+@pytest.mark.parametrize(
+    ("layers", "run"), [(nn.GRU(16, 32), through_time), (nn.LSTM(16, 32, 2, bidirectional=True), remember_through_time)]
+)
+def test_in_lower_precision_the_state_is_not(layers: nn.RNNBase, run: Any) -> None:
     torch.manual_seed(0)
-    gru, x = nn.GRU(16, 32), torch.randn(20, 2, 16)
-    exact = gradients(gru, lambda x: through_time(gru, x), x)
+    layers.reset_parameters()
+    x = torch.randn(20, 2, 16)
+    exact = gradients(layers, lambda x: run(layers, x), x)
 
-    def coarse(x: Tensor) -> Tensor:
+    def coarse(x: Tensor) -> Any:
         with torch.autocast("cpu", torch.bfloat16):
-            return through_time(gru, x)
+            return run(layers, x)
 
-    rough = gradients(gru, coarse, x)
+    rough = gradients(layers, coarse, x)
     assert {x.dtype for x in rough} == {torch.float32}
     for one, other in zip(exact, rough, strict=True):
         assert 0 < float((one - other).norm() / one.norm()) < 0.03
@@ -115,18 +119,3 @@ def test_wide_lstms_learn_so_and_others_do_not(monkeypatch: pytest.MonkeyPatch) 
         assert "Memory" not in named(recurrent.remember(plain, x).grad_fn)
     with torch.no_grad():
         assert recurrent.remember(nn.LSTM(8, 16), x).grad_fn is None
-
-
-def test_an_lstm_in_lower_precision() -> None:
-    torch.manual_seed(0)
-    lstm, x = nn.LSTM(16, 32, 2, bidirectional=True), torch.randn(20, 2, 16)
-    exact = gradients(lstm, lambda x: remember_through_time(lstm, x), x)
-
-    def coarse(x: Tensor) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
-            return remember_through_time(lstm, x)
-
-    rough = gradients(lstm, coarse, x)
-    assert {x.dtype for x in rough} == {torch.float32}
-    for one, other in zip(exact, rough, strict=True):
-        assert 0 < float((one - other).norm() / one.norm()) < 0.03
