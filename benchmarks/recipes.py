@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import resource
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -38,6 +39,7 @@ def learn(recipe: Recipe, folder: Path, device: torch.device, steps: int, same: 
     begun = time.monotonic()
     for step in range(steps):
         losses.append(trainer.learn(first if same else make(step), 0.0))
+        print(f"step {step + 1} of {steps}: {losses[-1]:.4g}", file=sys.stderr, flush=True)  # one may take minutes
     return losses, (time.monotonic() - begun) / max(1, steps)
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from separate.dsp.masks import ratio_mask
 from separate.dsp.stft import STFT, magnitude
 from separate.models.dilated import Conv, DilatedGRU
 from separate.models.inference import plus
@@ -252,5 +253,7 @@ class D2GRU(nn.Module):
         """
         if self.config.output == "log":
             return y.clamp_(min=0).expm1_()  # in place: there is no larger tensor
-        mask = y.sigmoid()
-        return (self.bands.expand(mask) if self.bands else mask) * magnitude(mixture).unsqueeze(-4)
+        mask = self.bands.expand(y.sigmoid()) if self.bands else y.sigmoid()
+        if self.config.wiener or self.config.griffin_lim:  # which take magnitudes as they are, where a net may have
+            mask = ratio_mask(mask)  # learnt no more than how its masks compare
+        return mask * magnitude(mixture).unsqueeze(-4)

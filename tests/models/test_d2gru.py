@@ -220,6 +220,18 @@ def test_any_length_and_any_filter(length: int, post: dict[str, int]) -> None:
         assert float((stems.sum(1) - mix).norm() / mix.norm()) < 1e-5
 
 
+@pytest.mark.parametrize("post", [{"wiener": 0}, {"wiener": 1}, {"griffin_lim": 2}])
+def test_masks_count_beside_each_other(post: dict[str, int]) -> None:
+    mix = torch.randn(1, 2, 4000, generator=torch.Generator().manual_seed(1))
+    loud, faint = (tiny(output="mask", bands=12, **post) for _ in range(2))
+    loud.state_dict()["output.conv.bias"].sub_(8)  # where a sigmoid is exp
+    faint.state_dict()["output.conv.bias"].sub_(16)
+    with torch.inference_mode():
+        wanted, stems = loud(mix), faint(mix)
+    assert float((stems - wanted).norm() / wanted.norm()) < 1e-2
+    assert float((wanted - mix[:, None] / 4).norm() / mix.norm()) > 0.1
+
+
 @pytest.mark.parametrize("changes", [{}, *COMPACT, {"griffin_lim": 2}, {"wiener": 0}])
 def test_silence_stays_silence(changes: dict[str, Any]) -> None:
     with torch.inference_mode():
