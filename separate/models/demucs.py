@@ -23,12 +23,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from separate.models.dconv import TimeConv, TimeTransposed, channels_last, rescale_
+from separate.models.layers import STEREO, in_stereo
 from separate.models.recurrent import remember
 from separate.models.settings import check_choices, check_chunk, check_least, check_sources
 
 __all__ = ["ABLATIONS", "PRESETS", "Demucs", "DemucsConfig"]
-
-STEREO = 2
 
 
 @dataclass(frozen=True)
@@ -124,15 +123,16 @@ class Demucs(nn.Module):
 
         Mono is heard as two equal channels, and the two that come out are averaged.
         """
-        stereo = mix.expand(-1, STEREO, -1)
-        if self.config.normalize:
-            mono = stereo.mean(1, keepdim=True)  # (batch, 1, time)
-            mean = mono.mean(2, keepdim=True)
-            std = mono.std(2, correction=min(1, mono.shape[2] - 1), keepdim=True)  # 0 in silence, and of one sample
-            stems = self.net((stereo - mean) / (std + 1e-5)) * std.unsqueeze(1) + mean.unsqueeze(1)
-        else:
-            stems = self.net(stereo)
-        return stems if mix.shape[1] == STEREO else stems.mean(2, keepdim=True)
+        return in_stereo(self.separated, mix)
+
+    def separated(self, mix: Tensor) -> Tensor:
+        """Separate at the net's own level: (batch, 2, time) -> (batch, source, 2, time)."""
+        if not self.config.normalize:
+            return self.net(mix)
+        mono = mix.mean(1, keepdim=True)  # (batch, 1, time)
+        mean = mono.mean(2, keepdim=True)
+        std = mono.std(2, correction=min(1, mono.shape[2] - 1), keepdim=True)  # 0 in silence, and of one sample
+        return self.net((mix - mean) / (std + 1e-5)) * std.unsqueeze(1) + mean.unsqueeze(1)
 
     def net(self, mix: Tensor) -> Tensor:
         """Run the layers: (batch, 2, time) -> (batch, source, 2, time)."""

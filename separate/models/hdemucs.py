@@ -27,11 +27,10 @@ from torch import Tensor, nn
 from separate.dsp.spectrum import Spectrum
 from separate.models.dconv import HEADS, DConv, TimeConv, TimeTransposed, channels_last, check_width, gated, rescale_
 from separate.models.inference import gelu, inferring, plus
+from separate.models.layers import STEREO, in_stereo
 from separate.models.settings import check_choices, check_chunk, check_least, check_sources
 
 __all__ = ["PRESETS", "HDemucs", "HDemucsConfig"]
-
-STEREO = 2
 
 
 @dataclass(frozen=True)
@@ -321,9 +320,8 @@ class HDemucs(nn.Module):
         length = mix.shape[2] - 2 * around
         missing = self.heard(length) - length
         before = missing // 2 if around else 0
-        heard = F.pad(mix, (before - around, missing - before - around)).expand(-1, STEREO, -1)
-        stems = one_by_one(self.separated, heard)[..., before : before + length]
-        return stems if mix.shape[1] == STEREO else stems.mean(2, keepdim=True)
+        heard = F.pad(mix, (before - around, missing - before - around))
+        return one_by_one(self.separated, heard)[..., before : before + length]
 
     def heard(self, length: int) -> int:
         """Say how many samples it hears to separate `length` of them."""
@@ -373,7 +371,7 @@ def standardized(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def one_by_one(net: Callable[[Tensor], Tensor], songs: Tensor) -> Tensor:
-    """Run a large net on one song after the other where that takes no longer and less memory: on a CPU."""
+    """Run a large net of stereo on one song after the other where that takes no longer and less memory: on a CPU."""
     if not inferring(songs):
-        return net(songs)
-    return torch.cat([net(song) for song in torch.split(songs, 1)])
+        return in_stereo(net, songs)
+    return torch.cat([in_stereo(net, song) for song in torch.split(songs, 1)])

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-__all__ = ["Bands", "fold_weight_norm", "line_of", "normed", "weight_norm_"]
+__all__ = ["STEREO", "Bands", "fold_weight_norm", "in_stereo", "line_of", "normed", "weight_norm_"]
+
+STEREO = 2
 
 _G, _V = "parametrizations.weight.original0", "parametrizations.weight.original1"
 
@@ -33,6 +35,18 @@ def normed(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
         bias = bias + conv.bias * scale
     weight = conv.weight * scale[:, None, None, None]
     return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+
+
+def in_stereo(net: Callable[[Tensor], Tensor], song: Tensor) -> Tensor:
+    """Run a net of two channels: mono is heard as two equal ones, and the two that come out are averaged.
+
+    (batch, channel, ...) -> (batch, source, channel, ...).
+    """
+    channels = song.shape[1]
+    if channels > STEREO:
+        raise ValueError(f"a net of two channels cannot hear {channels}")
+    stems = net(song.expand(-1, STEREO, *song.shape[2:]))
+    return stems if channels == STEREO else stems.mean(2, keepdim=True)
 
 
 def weight_norm_(model: nn.Module) -> None:

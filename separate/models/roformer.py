@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from separate.dsp.stft import STFT
+from separate.models.layers import in_stereo
 from separate.models.settings import check_dropout, check_frames, check_least
 
 __all__ = ["PRESETS", "RoFormer", "RoFormerConfig", "mel_bands"]
@@ -319,8 +320,7 @@ class RoFormer(nn.Module):
             stems = self.net(mix.flatten(0, 1).unsqueeze(1))  # (batch · channel, source, 1, time)
             stems = stems.view(*mix.shape[:2], -1, mix.shape[2]).transpose(1, 2)
         else:
-            stems = self.net(mix.expand(-1, 2, -1))
-            stems = stems if mix.shape[1] == 2 else stems.mean(2, keepdim=True)
+            stems = in_stereo(self.net, mix)
         return torch.cat([stems, mix.unsqueeze(1) - stems.sum(1, keepdim=True)], 1) if self.config.rest else stems
 
     def net(self, mix: Tensor) -> Tensor:

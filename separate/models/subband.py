@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from separate.dsp.filterbank import ANGLES, FilterBank
 from separate.dsp.stft import STFT
+from separate.models.layers import in_stereo
 from separate.models.settings import check_chunk, check_least, check_sources
 
 __all__ = ["Subband", "SubbandConfig"]
@@ -79,15 +80,14 @@ class Subband(nn.Module):
 
     def forward(self, mix: Tensor) -> Tensor:
         """Separate: (batch, channel, time) -> (batch, source, channel, time)."""
-        channels, length = mix.shape[1:]
-        if channels > 2:
-            raise ValueError(f"a net of two channels cannot hear {channels}")
-        mixture = self.spectra(mix.expand(-1, 2, -1))  # (batch, 4K, bin, frame)
+        return in_stereo(self.separated, mix)
+
+    def separated(self, mix: Tensor) -> Tensor:
+        """Separate two channels: (batch, 2, time) -> (batch, source, 2, time)."""
+        mixture = self.spectra(mix)  # (batch, 4K, bin, frame)
         heard = mixture * self.gain(mix, mixture.shape[-1])
         heard = heard.contiguous(memory_format=torch.channels_last)  # convolutions are faster then
-        stems = [self.audio(self.mask(net, heard) * mixture, length) for net in self.nets]
-        stereo = torch.stack(stems, 1)  # (batch, source, 2, time)
-        return stereo if channels == 2 else stereo.mean(2, keepdim=True)
+        return torch.stack([self.audio(self.mask(net, heard) * mixture, mix.shape[2]) for net in self.nets], 1)
 
     def mask(self, net: nn.Module, heard: Tensor) -> Tensor:
         """Say how much of every number is a source's: (batch, 4K, bin, frame) -> the same."""

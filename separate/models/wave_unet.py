@@ -20,11 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from separate.models.layers import STEREO, in_stereo
 from separate.models.settings import check_choices, check_chunk, check_least
 
 __all__ = ["PRESETS", "WaveUNet", "WaveUNetConfig"]
-
-STEREO = 2
 
 
 @dataclass(frozen=True)
@@ -121,8 +120,7 @@ class WaveUNet(nn.Module):
         hears the channels one by one.
         """
         if self.config.stereo:
-            stems = self.net(mix.expand(-1, STEREO, -1))
-            return stems if mix.shape[1] == STEREO else stems.mean(2, keepdim=True)
+            return in_stereo(self.net, mix)
         batch, channels, length = mix.shape
         stems = self.net(mix.reshape(batch * channels, 1, length))  # (batch · channel, source, 1, time)
         return stems.view(batch, channels, len(self.sources), length).transpose(1, 2)

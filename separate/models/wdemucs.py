@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from separate.models.dconv import HEADS, LSTM, DConv, TimeConv, TimeTransposed, channels_last, check_width, rescale_
-from separate.models.hdemucs import STEREO, one_by_one
+from separate.models.hdemucs import one_by_one
+from separate.models.layers import STEREO
 from separate.models.settings import check_choices, check_chunk, check_least, check_sources
 
 __all__ = ["PRESETS", "WDemucs", "WDemucsConfig"]
@@ -146,10 +147,8 @@ class WDemucs(nn.Module):
         before = missing // 2
         if around:
             mix = F.pad(mix, (before - around, missing - before - around))
-        stems = one_by_one(self.separated, mix.expand(-1, STEREO, -1))
-        if around:
-            stems = stems[..., before : before + length]
-        return stems if mix.shape[1] == STEREO else stems.mean(2, keepdim=True)
+        stems = one_by_one(self.separated, mix)
+        return stems[..., before : before + length] if around else stems
 
     def separated(self, mix: Tensor) -> Tensor:
         """Separate at the net's own level: (batch, 2, time) -> (batch, source, 2, time)."""

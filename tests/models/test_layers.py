@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from separate.models.layers import Bands, band_centres, fold_weight_norm, normed, weight_norm_
+from separate.models.layers import Bands, band_centres, fold_weight_norm, in_stereo, normed, weight_norm_
 
 
 def convolutions(kind: str) -> tuple[nn.Module, Tensor]:
@@ -138,3 +138,20 @@ def test_a_normed_convolution_is_a_convolution_and_its_norm(settings_: dict[str,
         norm.bias.normal_()
         x = torch.randn(2, 4, 9, 11)
         torch.testing.assert_close(normed(conv, norm, x), norm.eval()(conv(x)), rtol=1e-5, atol=1e-5)
+
+
+def test_mono_is_two_equal_channels_to_a_net_of_stereo() -> None:
+    heard = []
+
+    def net(x: Tensor) -> Tensor:
+        heard.append(x)
+        return torch.stack([x * torch.tensor([[1.0], [3.0]]), -x], 1)  # (batch, source, 2, time)
+
+    song = torch.randn(2, 2, 5)
+    assert torch.equal(in_stereo(net, song), net(song))
+    mono = song[:, :1]
+    stems = in_stereo(net, mono)
+    assert torch.equal(heard[-1], torch.cat([mono, mono], 1))
+    torch.testing.assert_close(stems, torch.stack([2 * mono, -mono], 1))
+    with pytest.raises(ValueError, match="cannot hear 3"):
+        in_stereo(net, torch.randn(2, 3, 5))
