@@ -249,9 +249,11 @@ def test_an_interrupt_leaves_nothing_half_written(tiny: Path, tmp_path: Path, af
     command = [sys.executable, "-m", "separate", str(tmp_path / "long.wav"), "-m", str(tiny), "-o", str(out)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
-    while not list(out.rglob("*.part")) and time.monotonic() < deadline:
+    while not (parts := list(out.rglob("*.part"))) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert list(out.rglob("*.part")), "it had begun to write"
+    if not parts:
+        process.kill()
+        pytest.fail(f"nothing was begun; left with {process.returncode}, said {process.communicate()}")
     time.sleep(after)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
