@@ -94,7 +94,8 @@ def look(job: Job, output: Output) -> tuple[Job, Kind | None, int]:
     """Read a song's header: return its job, the kind of its files, and how many samples each will have."""
     try:
         # What is no plain file gives its bytes once only.
-        if not job.todo or (not is_url(job.song) and not stat.S_ISREG(os.stat(job.song).st_mode)):
+        plain = is_url(job.song) or (job.song != "-" and stat.S_ISREG(os.stat(job.song).st_mode))
+        if not job.todo or not plain:
             return job, None, 0
     except (OSError, ValueError):
         pass  # the reader says why

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from separate.errors import CheckpointError
-from separate.models import MIXTURE
+from separate.models import check_stems
 
 __all__ = ["Header", "has_weight", "read_metadata"]
 
-STEM = re.compile(r"[^./\\][^/\\]{0,99}")  # what a file may be called
 HEADER_LIMIT = 16 * 2**20  # bytes; the largest real headers are under one MiB
 
 
@@ -30,10 +28,8 @@ class Header:
     parts: tuple[Path, ...]  # the files that its weights are in
 
     def __post_init__(self) -> None:
-        """Refuse stems whose names cannot be those of files: a path would lead out of the output folder."""
-        for name in self.sources:
-            if not STEM.fullmatch(name) or not name.isprintable() or name == MIXTURE:
-                raise CheckpointError(f"{self.parts[0]}: a stem cannot be called {name!r}")
+        """Refuse names of stems that no checkpoint may have."""
+        check_stems(self.sources, self.parts[0])
 
 
 def read_metadata(path: Path) -> dict[str, str]:

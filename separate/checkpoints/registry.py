@@ -23,13 +23,16 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
 import tomllib
+from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from separate.checkpoints.place import read_place
 from separate.errors import CheckpointError, UnknownModel
 
 __all__ = ["BUNDLED", "VARIABLE", "Checkpoint", "find", "read_registry", "registry", "settings_folder"]
@@ -40,13 +43,7 @@ VARIABLE = "SEPARATE_REGISTRY"
 # In a wheel the table lies beside this file; in a checkout at the top, where people edit it.
 _PLACES = (Path(__file__).parent / "checkpoints.toml", Path(__file__).parents[2] / "checkpoints.toml")
 
-# What the values of keys are that are not text.
-KINDS: dict[str, tuple[Any, str]] = {
-    "stems": (list, "a list"),
-    "sample_rate": (int, "a whole number"),
-    "megabytes": (int | float, "a number"),
-    "sdr": (dict, "a table"),
-}
+NAME = re.compile(r"(?!.*\.(safetensors|yaml)$)[\w.-]{1,100}")  # what is no path and no place on the hub
 
 FREE = ("0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "CC-BY-3.0", "CC-BY-4.0", "CC0-1.0", "ISC", "MIT")
 
@@ -109,7 +106,7 @@ def settings_folder() -> Path:
 def read_registry(path: Path) -> dict[str, Checkpoint]:
     """Read a registry file, naming the row and the key that are wrong."""
     try:
-        table = tomllib.loads(path.read_text("utf-8"))
+        table = tomllib.loads(path.read_text("utf-8-sig"))  # some editors begin a file with a mark
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a registry of checkpoints: {error}") from error
     return {name: _row(path, name, values) for name, values in table.items()}
@@ -119,6 +116,10 @@ _rows = cache(read_registry)
 
 
 def _row(path: Path, name: str, values: Any) -> Checkpoint:
+    if not NAME.fullmatch(name):
+        raise CheckpointError(
+            f"{path}: [{name}]: a model is called by letters, digits, '.', '_' and '-', not as a file is"
+        )
     known = {entry.name: entry for entry in fields(Checkpoint) if entry.name not in ("name", "folder")}
     needed = {key for key, entry in known.items() if entry.default is MISSING and entry.default_factory is MISSING}
     if not isinstance(values, dict) or not needed <= set(values) <= set(known):
@@ -127,21 +128,44 @@ def _row(path: Path, name: str, values: Any) -> Checkpoint:
     for key, value in values.items():
         if wrong := _wrong(key, value):
             raise CheckpointError(f"{path}: [{name}] {key} must be {wrong}, not {value!r}")
-    return Checkpoint(name, **{**values, "stems": tuple(values["stems"])}, folder=path.parent)
+    ours = {"stems": tuple(values["stems"]), "sha256": values.get("sha256", "").lower()}
+    return Checkpoint(name, **{**values, **ours}, folder=path.parent)
 
 
 def _wrong(key: str, value: Any) -> str:
     """Say what the value of a key should be, if it is not."""
-    kind, called = KINDS.get(key, (str, "text"))
-    if not isinstance(value, kind):
-        return called
-    if key == "source" and value.partition(":")[0] not in ("bundled", "file", "hf"):
-        return "bundled:FILE, file:PATH or hf:user/repo/file@revision"
-    if key == "stems" and not (value and all(isinstance(stem, str) for stem in value)):
-        return "a list of names"
-    if key == "sdr" and not all(isinstance(number, int | float) for number in value.values()):
-        return "a table of numbers"
-    return ""
+    return next((called for called, fits in RULES.get(key, TEXT).items() if not fits(value)), "")
+
+
+def _is_source(text: str) -> bool:
+    kind, _, rest = text.partition(":")
+    if kind == "hf":
+        try:
+            return bool(read_place(text))
+        except CheckpointError:
+            return False
+    return kind in ("bundled", "file") and 0 < len(rest) < 4000 and max(map(len, rest.split("/"))) < 256
+
+
+# What values must be, one after the other, and what is said otherwise.
+TEXT: dict[str, Callable[[Any], bool]] = {"text": lambda value: isinstance(value, str)}
+RULES: dict[str, dict[str, Callable[[Any], bool]]] = {
+    "source": TEXT | {"bundled:FILE, file:PATH or hf:user/repo/file@revision": _is_source},
+    "sha256": TEXT | {"64 hexadecimal digits": lambda text: bool(re.fullmatch("[0-9a-fA-F]{64}", text))},
+    "sample_rate": {
+        "a whole number": lambda hertz: isinstance(hertz, int),
+        "a number above 0": lambda hertz: hertz > 0,
+    },
+    "megabytes": {"a number above 0": lambda size: isinstance(size, int | float) and 0 < size < 1e9},
+    "stems": {
+        "a list": lambda stems: isinstance(stems, list),
+        "a list of names": lambda stems: bool(stems) and all(isinstance(stem, str) for stem in stems),
+    },
+    "sdr": {
+        "a table": lambda sdr: isinstance(sdr, dict),
+        "a table of numbers": lambda sdr: all(isinstance(db, int | float) and -1e3 < db < 1e3 for db in sdr.values()),
+    },
+}
 
 
 def find(name: str) -> Checkpoint:

@@ -10,28 +10,16 @@ A bag is a YAML file that names others, each a model; they lie beside it, and ar
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from separate.checkpoints import hub
 from separate.checkpoints.lock import digest
+from separate.checkpoints.place import KINDS, USUAL, Place, read_place
 from separate.checkpoints.published import bag_of
 from separate.checkpoints.registry import find, registry
 from separate.errors import CheckpointError
 
-__all__ = ["Place", "licence_of", "pieces", "place_of", "pull", "resolve", "where"]
-
-KINDS = (".safetensors", ".yaml")
-USUAL = "model.safetensors"  # the name that `separate publish` gives
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where on the hub a model is."""
-
-    repo: str  # user/name
-    file: str  # "": whatever the repository has
-    revision: str | None  # None: the newest
+__all__ = ["intact", "licence_of", "pieces", "place_of", "pull", "resolve", "where"]
 
 
 def resolve(model: str | os.PathLike[str], *, quiet: bool = False, update: bool = False) -> Path:
@@ -39,9 +27,9 @@ def resolve(model: str | os.PathLike[str], *, quiet: bool = False, update: bool 
     name = os.fspath(model)
     place = place_of(name)
     if place is None:
-        return _intact(name, _local(name))
+        return intact(name, _local(name))
     try:
-        return pull(place, quiet=quiet, update=update)[0]
+        return intact(name, pull(place, quiet=quiet, update=update)[0])
     except hub.Unreachable as error:
         here = ", ".join(row.name for row in registry().values() if where(row.name))
         remedy = f"`separate models pull {name}` where there is a network, or copy the cache of a machine that has it"
@@ -51,14 +39,7 @@ def resolve(model: str | os.PathLike[str], *, quiet: bool = False, update: bool 
 def place_of(name: str) -> Place | None:
     """Say where on the hub a model is; None for one that is local."""
     source = name if name.startswith("hf:") or _is_path(name) else find(name).source
-    if not source.startswith("hf:"):
-        return None
-    place, _, revision = source.removeprefix("hf:").partition("@")
-    user, repo, file = [*place.split("/", 2), "", ""][:3]
-    wrong = not (user and repo) or {".", ".."} & set(file.split("/")) or (file and not file.endswith(KINDS))
-    if wrong or source.endswith("@"):
-        raise CheckpointError(f"{source}: a model on the hub is written hf:user/repo/file.safetensors@revision")
-    return Place(f"{user}/{repo}", file, revision or None)
+    return read_place(source) if source.startswith("hf:") else None
 
 
 def where(name: str) -> Path | None:
@@ -136,12 +117,13 @@ def _is_path(name: str) -> bool:
     return Path(name).suffix in KINDS or os.sep in name or bool(os.altsep and os.altsep in name)
 
 
-def _intact(name: str, path: Path) -> Path:
+def intact(name: str, path: Path) -> Path:
     """Check a file of the registry: a few wrong bytes would be heard, and nothing else would tell."""
     row = None if _is_path(name) else find(name)
     if row and row.sha256 and digest(path) != row.sha256:
-        remedy = "install the package again" if row.source.startswith("bundled:") else "or `sha256` is that of another"
-        raise CheckpointError(f"{name}: its file {path} is damaged: {remedy}")
+        ours = row.source.startswith("bundled:")
+        remedy = ": install the package again" if ours else ", or the `sha256` of its row is that of another file"
+        raise CheckpointError(f"{name}: its file {path} is damaged{remedy}")
     return path
 
 

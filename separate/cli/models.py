@@ -155,7 +155,7 @@ def verify_models(names: SomeNames = None, json_: Json = False, registry: Regist
     """Compare models, or all that are here, with what was noted when they came."""
     from separate.checkpoints import hub
     from separate.checkpoints.registry import registry as read
-    from separate.checkpoints.resolve import pieces, place_of, where
+    from separate.checkpoints.resolve import intact, pieces, place_of, where
     from separate.checkpoints.weights import read_header
 
     def verify(name: str) -> dict[str, Any]:
@@ -166,8 +166,7 @@ def verify_models(names: SomeNames = None, json_: Json = False, registry: Regist
         wrong = [piece.name for piece in pieces(place) if not hub.intact(place.repo, piece)] if place else []
         if wrong:
             raise CheckpointError(f"{name}: damaged: {', '.join(wrong)}; `separate models pull {name}` mends it")
-        if place is None:
-            read_header(path)
+        read_header(intact(name, path))
         return {"status": "intact", "file": str(path), "megabytes": megabytes(name)}
 
     return each(names or [name for name in read() if where(name)], verify, json_)

@@ -21,7 +21,8 @@ Nothing else is asked of it: no caller looks at its type.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -30,9 +31,11 @@ from separate.errors import CheckpointError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["MIXTURE", "MODELS", "Model", "build", "check_config"]
+__all__ = ["MIXTURE", "MODELS", "Model", "build", "check_config", "check_stems"]
 
 MIXTURE = "mixture"  # what the song itself is called where it stands among its stems
+
+STEM = re.compile(r"[^./\\][^/\\]{0,99}")  # what a stem, and so its file, may be called
 
 LARGEST = 2**31  # number that a setting can be
 
@@ -77,7 +80,9 @@ def build(architecture: str, config: Mapping[str, Any]) -> Any:
         raise CheckpointError(f"unknown architecture {architecture!r}: this version knows {', '.join(sorted(MODELS))}")
     module_name, model_name, config_name = MODELS[architecture].split(":")
     module = import_module(module_name)
-    return getattr(module, model_name)(check_config(getattr(module, config_name), architecture, config))
+    model = getattr(module, model_name)(check_config(getattr(module, config_name), architecture, config))
+    check_stems(model.sources, architecture)
+    return model
 
 
 def check_config(kind: Any, architecture: str, config: Mapping[str, Any]) -> Any:
@@ -96,6 +101,15 @@ def check_config(kind: Any, architecture: str, config: Mapping[str, Any]) -> Any
         return kind(**values)
     except (TypeError, ValueError, ArithmeticError) as error:
         raise CheckpointError(f"{architecture}: {error}") from error
+
+
+def check_stems(sources: Sequence[str], where: object) -> None:
+    """Refuse stems whose names cannot be those of files in one folder: a path would lead out of it."""
+    for number, name in enumerate(sources):
+        if not STEM.fullmatch(name) or not name.isprintable() or name == MIXTURE:
+            raise CheckpointError(f"{where}: a stem cannot be called {name!r}")
+        if name in sources[:number]:
+            raise CheckpointError(f"{where}: two stems cannot both be called {name!r}")
 
 
 def same_kind(value: Any, default: Any) -> bool:

@@ -34,12 +34,17 @@ class BandBatch:
     audible: Tensor  # (item, band): 1 where something is known
     step: int = 0
 
+    @property
+    def items(self) -> int:
+        """How many channels of mixes there are."""
+        return len(self.groups)
+
     def split(self, pieces: int) -> list[BandBatch]:
-        """Deal the items out to `pieces` batches."""
-        framed = (x.chunk(pieces, 1) for x in (self.mixture, self.targets, self.common, self.power, self.energy))
-        others = (x.chunk(pieces) for x in (self.groups, self.audible))
-        steps = [self.step] * len(self.groups.chunk(pieces))
-        return [BandBatch(*piece) for piece in zip(*framed, *others, steps, strict=True)]
+        """Deal the items out to `pieces` batches, or to one each if there are fewer."""
+        pieces, framed = min(pieces, self.items), (self.mixture, self.targets, self.common, self.power, self.energy)
+        others = (x.tensor_split(pieces) for x in (self.groups, self.audible))
+        parts = zip(*(x.tensor_split(pieces, 1) for x in framed), *others, [self.step] * pieces, strict=True)
+        return [BandBatch(*part) for part in parts]
 
 
 class BandSum:

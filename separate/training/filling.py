@@ -9,10 +9,11 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from separate.audio.fileset import shown
@@ -136,7 +137,11 @@ def _add_track(track: Track, pool: Path, data: Data, rate: int) -> tuple[list[Pa
                 if not any(map(_damaged, files)):  # they do not belong together: that is for the user to set right
                     raise
                 return [], [f"skipped {error}"]
-            stems = {stem: x if song.rate == RATE else resample(x, song.rate, RATE) for stem, x in _stems(song).items()}
+            whole = _stems(song, mixed=track.mixture is not None)
+            if not whole:
+                known = " and ".join(song.stems) or "no stem"
+                return [], [f"skipped {shown(track.name)}: a mixture and {known}; add its vocals: the rest is computed"]
+            stems = {stem: x if song.rate == RATE else resample(x, song.rate, RATE) for stem, x in whole.items()}
             if copy:
                 stems = vary(stems, np.random.default_rng(int(key, 16)), data)
             if rate != RATE:
@@ -158,13 +163,18 @@ def _damaged(file: StemFile) -> bool:
         return True
 
 
-def _stems(song: Recording) -> dict[str, Tensor]:
-    """Complete the stems so that they sum to the song, as far as one can know."""
+def _stems(song: Recording, mixed: bool) -> dict[str, Tensor]:
+    """Complete the stems so that they sum to the song, as far as one can know; `mixed` if it was given as well.
+
+    None if the rest of it may be vocals or not.
+    """
     stems = dict(song.stems)
     if set(stems) == {"vocals"}:
         stems["accompaniment"] = accompaniment(stems, song.mixture)
     elif set(stems) == {"accompaniment"}:
         stems["vocals"] = song.mixture - stems["accompaniment"]
+    elif mixed and not {"other", "accompaniment"} & set(stems):
+        return stems | {"other": reduce(torch.sub, stems.values(), song.mixture)} if "vocals" in stems else {}
     return stems
 
 

@@ -44,9 +44,15 @@ class Waves:
     rate: int
     step: int = 0
 
+    @property
+    def items(self) -> int:
+        """How many mixes there are."""
+        return len(self.mixture)
+
     def split(self, pieces: int) -> list[Waves]:
-        """Deal the items out to `pieces` batches."""
-        parts = zip(*(x.chunk(pieces) for x in (self.mixture, self.stems, self.groups, self.limit)), strict=True)
+        """Deal the items out to `pieces` batches, or to one each if there are fewer."""
+        pieces, tensors = min(pieces, self.items), (self.mixture, self.stems, self.groups, self.limit)
+        parts = zip(*(x.tensor_split(pieces) for x in tensors), strict=True)
         return [Waves(mix, stems, groups, limit, self.rate, self.step) for mix, stems, groups, limit in parts]
 
 

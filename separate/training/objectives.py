@@ -154,10 +154,11 @@ class Objective(NamedTuple):
     loss: Callable[..., Tensor]  # (model, batch, settings of the recipe's [objective])
     batches: Callable[[Mixer, Any], Callable[[int], Any]] = lambda mixer, model: WaveMixer(mixer)  # step -> batch
     prepare: Callable[[Any, list[Any]], None] | None = None  # sets the first weights by some batches
+    casts: bool = False  # the loss gives the net what is of its weights' precision
 
 
 OBJECTIVES = {
-    "bands": Objective(band_loss, BandMixer, prepare),
+    "bands": Objective(band_loss, BandMixer, prepare, casts=True),
     "l1": Objective(l1),
     "log-mse": Objective(log_mse),
     "magnitude-l1": Objective(magnitude_l1),

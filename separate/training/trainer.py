@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 
 from separate.checkpoints.weights import load, save
 from separate.device import PRECISIONS, worthwhile
@@ -48,7 +48,9 @@ class Trainer:
         self.optimisers = optimisers(self.model, recipe.schedule.optimiser)
         workers = recipe.schedule.workers if self.device.type == "cpu" else 0
         self.low = worthwhile(PRECISIONS[recipe.schedule.precision], self.device)
-        self.copies = [low_precision(self.model, self.low) for _ in range(workers)]
+        # An objective that casts what goes into its net can do with weights of low precision; others need autocast.
+        kept = self.low if self.objective.casts else torch.float32
+        self.copies = [low_precision(self.model, kept) for _ in range(workers)]
         self.threads = ThreadPoolExecutor(workers or 1, initializer=torch.set_num_threads, initargs=(1,))
         self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         # Steps, seconds of training, seconds of audio; the least loss of a validation, and how many came after it.
@@ -106,11 +108,10 @@ class Trainer:
             return self.gradients_of_copies(batch)
         schedule = self.recipe.schedule
         self.model.zero_grad()
-        pieces = batch.split(schedule.accumulate)
         total = 0.0
-        for piece in pieces:
+        for piece in batch.split(schedule.accumulate):
             with torch.autocast(self.device.type, self.low, enabled=self.low != torch.float32):
-                loss = self.objective.loss(self.model, piece) / len(pieces)
+                loss: Tensor = self.objective.loss(self.model, piece) * (piece.items / batch.items)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.item()
         return total
@@ -121,28 +122,38 @@ class Trainer:
         Kernels that never wait for each other stay fast on a machine that does other things too, where kernels split
         over threads do not.
         """
+        autocast = self.low != torch.float32 and not self.objective.casts
 
         def work(net: nn.Module, share: Any) -> float:
             with torch.no_grad():
-                for its, mine in zip(net.parameters(), self.model.parameters(), strict=True):
+                for its, mine in zip(tensors_of(net), tensors_of(self.model), strict=True):
                     its.copy_(mine)
             net.zero_grad()
-            loss = self.objective.loss(net, share)
+            with torch.autocast(self.device.type, self.low, enabled=autocast):
+                loss: Tensor = self.objective.loss(net, share) * (share.items / batch.items)
             loss.backward()  # type: ignore[no-untyped-call]
             return loss.item()
 
-        losses = list(self.threads.map(work, self.copies, batch.split(len(self.copies))))
+        shares = batch.split(len(self.copies))
+        losses = list(self.threads.map(work, self.copies, shares))
         used = self.copies[: len(losses)]
-        for mine, *shares in zip(self.model.parameters(), *(net.parameters() for net in used), strict=True):
-            mine.grad = torch.stack([share.grad.float() for share in shares if share.grad is not None]).mean(0)
-        return sum(losses) / len(losses)
+        for mine, *theirs in zip(self.model.parameters(), *(net.parameters() for net in used), strict=True):
+            grads = [weight.grad.float() for weight in theirs if weight.grad is not None]
+            mine.grad = torch.stack(grads).sum(0) if grads else None
+        for mine, *theirs in zip(self.model.buffers(), *(net.buffers() for net in used), strict=True):
+            if mine.is_floating_point() and not all(torch.equal(mine, its) for its in theirs):  # what norms have heard
+                mine.copy_(sum(its * (share.items / batch.items) for its, share in zip(theirs, shares, strict=True)))
+            else:
+                mine.copy_(theirs[0])
+        return sum(losses)
 
     def share_gradients(self, loss: float) -> float:
-        """Average gradients and loss over all ranks, in one message."""
+        """Average gradients and loss over all mixes of all ranks, in one message."""
         grads = [weight.grad for weight in self.model.parameters() if weight.grad is not None]
         flat = torch.cat([grad.flatten() for grad in grads] + [torch.tensor([loss], device=self.device)])
+        batch = self.recipe.mixing.batch
+        flat *= len(range(self.rank, batch, self.world)) / batch
         dist.all_reduce(flat)
-        flat /= self.world
         at = 0
         for grad in grads:
             grad.copy_(flat[at : at + grad.numel()].view_as(grad))
@@ -218,9 +229,15 @@ def optimisers(model: nn.Module, name: str) -> list[tuple[torch.optim.Optimizer,
     if name == "adam":
         return [(torch.optim.Adam(weights, fused=True), 1.0)]
     # Muon, which moves a matrix in all its directions alike, learns more a step; the rest is for Adam.
-    muon = Muon([w for w in weights if w.ndim == 2])
-    adam = torch.optim.Adam([w for w in weights if w.ndim != 2], betas=(0.9, 0.99), fused=True)
-    return [(muon, 2.0), (adam, 1.0)]
+    matrices, rest = [w for w in weights if w.ndim == 2], [w for w in weights if w.ndim != 2]
+    found: list[tuple[torch.optim.Optimizer, float]] = [(Muon(matrices), 2.0)] if matrices else []
+    return [*found, (torch.optim.Adam(rest, betas=(0.9, 0.99), fused=True), 1.0)] if rest else found
+
+
+def tensors_of(model: nn.Module) -> Iterator[Tensor]:
+    """List all that a model learns or counts."""
+    yield from model.parameters()
+    yield from model.buffers()
 
 
 def low_precision(model: Any, dtype: torch.dtype) -> Any:

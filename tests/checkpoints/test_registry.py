@@ -78,6 +78,16 @@ summary = "x"
         ("[a]" + ROW.replace("bundled:", "http:"), r"\[a\] source must be bundled:FILE, file:PATH or hf:user/repo"),
         ("[a]" + ROW + "sdr = 9", r"\[a\] sdr must be a table"),
         ("[a]" + ROW + 'sdr = { vocals = "good" }', r"\[a\] sdr must be a table of numbers"),
+        ("[a]" + ROW + "sdr = { vocals = nan }", r"\[a\] sdr must be a table of numbers"),
+        ("[a]" + ROW + "megabytes = inf", r"\[a\] megabytes must be a number above 0, not inf"),
+        ("[a]" + ROW + f"megabytes = {'9' * 400}", r"\[a\] megabytes must be a number above 0"),
+        ("[a]" + ROW + 'sha256 = "12"', r"\[a\] sha256 must be 64 hexadecimal digits, not '12'"),
+        *(
+            ("[a]" + ROW.replace("bundled:x.safetensors", place), r"\[a\] source must be bundled:FILE")
+            for place in ("hf:u/r@/bin/ls", "hf:u/r@", "hf:u", "hf:u/r/../x.safetensors", "hf:u/r/x.pt", "file:", "x")
+        ),
+        ("[a]" + ROW.replace("bundled:x", f"file:{'x' * 400}"), r"\[a\] source must be bundled:FILE"),
+        *((f'["{name}"]' + ROW, "a model is called by") for name in ("a/b", "my.yaml", "hf:x", "", "a b")),
     ],
 )
 def test_a_registry_that_is_wrong(tmp_path: Path, text: str, said: str) -> None:
@@ -94,6 +104,12 @@ def test_a_registry_that_is_right(tmp_path: Path) -> None:
     assert list(rows) == ["a", "b"]
     assert (rows["a"].megabytes, rows["a"].mean_sdr, rows["a"].free) == (None, None, True)
     assert (rows["b"].megabytes, rows["b"].mean_sdr) == (1.5, 8.0)
+
+
+def test_a_mark_at_the_beginning_and_hashes_in_capitals(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoints.toml"
+    path.write_text("[a]" + ROW + f'sha256 = "{"AB" * 32}"', "utf-8-sig")
+    assert read_registry(path)["a"].sha256 == "ab" * 32
 
 
 def test_rows_of_ones_own_come_on_top(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

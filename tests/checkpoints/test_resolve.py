@@ -375,6 +375,24 @@ def test_another_file_than_the_one_that_came_first_is_refused(hub: Hub, net: byt
     assert path.exists()
 
 
+def test_the_hash_in_a_row_counts_for_the_hub_too(
+    hub: Hub, net: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = f"""
+    architecture = "d2-gru"
+    source = "{NET}"
+    stems = ["vocals", "drums", "bass", "other"]
+    sample_rate = 44100
+    licence = "MIT"
+    summary = "pinned"
+    """
+    table = tmp_path / "pinned.toml"
+    table.write_text(f'[right]{row}sha256 = "{sha256(net).upper()}"\n[wrong]{row}sha256 = "{"0" * 64}"\n')
+    monkeypatch.setenv("SEPARATE_REGISTRY", str(table))
+    assert resolve("right").read_bytes() == net
+    assert "is damaged, or the `sha256` of its row is that of another file" in refused("wrong")
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"version": 2, "sha256": {}}', '{"version": 1}'])
 def test_a_damaged_lock_is_said(hub: Hub, net: bytes, content: str) -> None:
     resolve(NET)

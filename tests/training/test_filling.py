@@ -72,6 +72,31 @@ def test_vocals_and_a_mixture_are_enough(tmp_path: Path) -> None:
     assert torch.allclose(rest, torch.from_numpy(stems["bass"]).float(), atol=1e-3)
 
 
+@pytest.mark.parametrize("known", [("vocals", "drums", "bass"), ("vocals", "drums")])
+def test_what_is_left_of_a_mixture_is_other(tmp_path: Path, known: tuple[str, ...]) -> None:
+    stems = registers(1.0)
+    write_song(tmp_path / "songs/a", {stem: stems[stem] for stem in known} | {"mixture": sum(stems.values())})
+    [song] = fill(tmp_path / "pool", [tmp_path / "songs"], Data(), 44100, print)
+    rest = sum(x for stem, x in stems.items() if stem not in known)
+    assert set(song.stems) == {*known, "other"}
+    other = song.stems["other"].double() * song.levels["other"]
+    assert np.allclose(other, rest, atol=2e-3)
+
+
+@pytest.mark.parametrize("known", [("drums",), ()])
+def test_a_mixture_whose_vocals_nobody_knows_is_left_out(tmp_path: Path, known: tuple[str, ...]) -> None:
+    said: list[str] = []
+    stems = registers(1.0)
+    write_song(tmp_path / "songs/a", {stem: stems[stem] for stem in known} | {"mixture": sum(stems.values())})
+    with pytest.raises(InputError, match="nothing to train with"):
+        fill(tmp_path / "pool", [tmp_path / "songs"], Data(), 44100, said.append)
+    what = " and ".join(known) or "no stem"
+    assert said == [
+        f"skipped a: a mixture and {what}; add its vocals: the rest is computed",
+        "1 of 1 songs were skipped",
+    ]
+
+
 def test_a_corrupt_song_is_named_skipped_and_counted(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         write_song(tmp_path / "data" / name, registers(0.3))

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from separate.errors import UsageError
-from separate.training.config import Recipe, Schedule
+from separate.training.config import Mixing, Recipe, Schedule
 from separate.training.trainer import Trainer, learning_rate
 from tests.training.conftest import TINY, open_pool
 
@@ -68,6 +68,61 @@ def test_a_batch_in_pieces_gives_the_same_gradients(pool: Path) -> None:
     assert whole.gradients(batch) == pytest.approx(pieces.gradients(batch), rel=1e-4)
     for one, other in zip(whole.model.parameters(), pieces.model.parameters(), strict=True):
         assert torch.allclose(one.grad, other.grad, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("share", [{"accumulate": 2}, {"workers": 2}, {"workers": 3}])
+def test_pieces_of_unequal_size_count_by_their_mixes(pool: Path, share: dict[str, int]) -> None:
+    model = {"n_fft": 512, "hop": 128, "width": 32, "groups": 4}
+    recipe = dataclasses.replace(
+        TINY, objective={"name": "log-mse"}, model=model, mixing=dataclasses.replace(TINY.mixing, batch=5, gain=6)
+    )
+    whole, shared = Trainer(changed(recipe, workers=0)), Trainer(changed(recipe, **{"workers": 0} | share))
+    [batch] = batches(whole, pool, 1)
+    assert whole.gradients(batch) == pytest.approx(shared.gradients(batch), rel=1e-4)
+    for one, other in zip(whole.model.parameters(), shared.model.parameters(), strict=True):
+        assert torch.allclose(one.grad, other.grad, rtol=1e-3, atol=1e-6)
+
+
+OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "open-unmix": ("magnitude-mse", {"hidden": 16, "n_fft": 512, "hop": 128, "bins": 200}),
+    "cws-unet": ("subband-l1", {"widths": [8, 16], "dropout": 0.0}),
+    "mad": ("mad", {"n_fft": 512, "window": 257, "hop": 48, "bins": 40, "hidden": 32, "iterations": 2}),
+    "demucs": ("l1", {"channels": 8, "depth": 3}),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_copies_of_any_net_learn_in_lower_precision(pool: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("separate.training.trainer.worthwhile", lambda dtype, device: dtype)
+    objective, model = OTHERS[name]
+    recipe = dataclasses.replace(
+        TINY, architecture=name, model=model, objective={"name": objective}, mixing=Mixing(batch=2, seconds=0.2)
+    )
+    whole, copies = (Trainer(changed(recipe, workers=n, precision="bfloat16")) for n in (0, 2))
+    make = whole.batches(open_pool(pool, whole.model.sources))
+    for trainer in (whole, copies):
+        trainer.prepare(make)
+    assert copies.learn(make(0), 0.5) == pytest.approx(whole.learn(make(0), 0.5), rel=0.05)
+    assert all(weight.isfinite().all() for weight in copies.model.parameters())
+
+
+def test_copies_keep_what_their_norms_have_heard(pool: Path) -> None:
+    objective, model = OTHERS["open-unmix"]
+    recipe = dataclasses.replace(TINY, architecture="open-unmix", model=model, objective={"name": objective})
+    whole, copies = (Trainer(changed(recipe, workers=n)) for n in (0, 2))
+    [batch] = batches(whole, pool, 1)
+    tables = dict(copies.model.named_buffers())
+    before = {name: table.clone() for name, table in tables.items()}
+    for trainer in (whole, copies):
+        trainer.learn(batch, 0.5)
+    heard = dict(whole.model.named_buffers())
+    means = [name for name in heard if name.endswith("running_mean")]
+    assert torch.allclose(tables[means[0]], heard[means[0]], rtol=1e-3, atol=1e-6)  # of two halves, or of the whole
+    for name in heard:
+        assert torch.equal(tables[name], dict(copies.average.named_buffers())[name])
+        assert ("running" in name) != torch.equal(tables[name], before[name]) or name.endswith("tracked")
+        if name.endswith("num_batches_tracked"):
+            assert tables[name] == 1
 
 
 @pytest.mark.parametrize("step", [0, 1])  # the first half, and the second
