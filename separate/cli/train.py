@@ -53,8 +53,8 @@ def train_command(
     plan = read_recipe(recipe)
     changes: dict[str, Any] = {"minutes": minutes, "seed": seed}
     changes = {name: value for name, value in changes.items() if value is not None}
-    if any(value < 0 for value in changes.values()):
-        raise UsageError("--minutes and --seed must not be negative")
+    if not all(0 <= value < 2**32 for value in changes.values()):
+        raise UsageError(f"--minutes and --seed must be from 0 to {2**32 - 1}")
     plan = dataclasses.replace(plan, schedule=dataclasses.replace(plan.schedule, **changes))
     run = out or Path("runs", Path(recipe).stem)
     check(run, data or [], valid, resume, start)

@@ -65,6 +65,8 @@ def stretch(x: Tensor, ratio: float) -> Tensor:
     Every bin turns on by what it turns in one hop of the original; the phases of all channels follow their sum's.
     """
     spec = _spectra(x)  # (channel, bin, frame)
+    if spec.shape[2] < 2:  # shorter than a hop, and than anybody hears
+        return x
     at = torch.arange(0, spec.shape[2] - 1, ratio, dtype=torch.float64)
     left, share = at.long(), (at % 1).float()
     sum_ = spec.sum(0)

@@ -194,7 +194,8 @@ def band_loss(
     if batch.step // agree_every % 2:
         part = masks_from_anywhere(net, batch.mixture[: middle + surroundings], batch.step)[:middle]
         return loss + agreement * disagreement(said[:middle], part, energy[:middle])
-    part = masks_from_anywhere(net, batch.mixture[middle - surroundings :], batch.step)[surroundings:]
+    begin = max(0, middle - surroundings)
+    part = masks_from_anywhere(net, batch.mixture[begin:], batch.step)[middle - begin :]
     return loss + agreement * disagreement(said[middle:], part, energy[middle:])
 
 

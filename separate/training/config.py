@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_type_hints
 
 from separate.errors import UsageError
 
@@ -19,50 +19,56 @@ __all__ = ["Data", "Mixing", "Recipe", "Schedule", "bundled_recipes", "differenc
 
 BUNDLED = Path(__file__).parent / "recipes"
 
+# From what to what a number may be; where it is not said, from zero to a thousand million.
+Share = Annotated[float, 0, 1]
+Decibels = Annotated[float, -100, 100]
+Count = Annotated[int, 1, 10_000]
+Copies = Annotated[int, 0, 1000]
+
 
 @dataclass(frozen=True)
 class Data:
     """What the pool holds. Songs that need no altering are decoded once, copies are altered once."""
 
-    synthetic: int = 0  # songs of 45 s made from the samples and scores of a corpus
+    synthetic: Annotated[int, 0, 1_000_000] = 0  # songs of 45 s made from the samples and scores of a corpus
     licensed: tuple[str, ...] = ("permissive",)  # which rows of a corpus's manifest count, by their `set`
-    held: float = 0.1  # share of the recorded songs that are kept for validation
-    clips: int = 16  # of a validation
-    copies: int = 0  # of every recorded song, each altered by what follows, with these odds
-    pitch: float = 0.5  # higher or lower by up to two semitones, at the same speed
-    time: float = 0.5  # slower or faster by up to 12 %, at the same pitch
-    formants: float = 0.3  # vocals of a larger or smaller singer
-    reverb: float = 0.2  # of a stem
-    compress: float = 0.2  # of a stem
-    codec: float = 0.2  # MP3 or Opus at a low bit rate, of the whole song
+    held: Share = 0.1  # share of the recorded songs that are kept for validation
+    clips: Count = 16  # of a validation
+    copies: Copies = 0  # of every recorded song, each altered by what follows, with these odds
+    pitch: Share = 0.5  # higher or lower by up to two semitones, at the same speed
+    time: Share = 0.5  # slower or faster by up to 12 %, at the same pitch
+    formants: Share = 0.3  # vocals of a larger or smaller singer
+    reverb: Share = 0.2  # of a stem
+    compress: Share = 0.2  # of a stem
+    codec: Share = 0.2  # MP3 or Opus at a low bit rate, of the whole song
 
 
 @dataclass(frozen=True)
 class Mixing:
     """How songs are taken apart and put together again."""
 
-    batch: int = 8  # mixes, of two channels each
-    seconds: float = 3.0  # of a mix
-    turns: int = 1  # batches made of what was drawn; all but the first shuffle the stems
-    together: float = 0.8  # share of mixes of a first turn whose stems come from one song, at one place
-    songs: float = 0.3  # share of stems drawn from recorded songs; the others are synthetic
+    batch: Count = 8  # mixes, of two channels each
+    seconds: Annotated[float, 0.1, 3600] = 3.0  # of a mix
+    turns: Count = 1  # batches made of what was drawn; all but the first shuffle the stems
+    together: Share = 0.8  # share of mixes of a first turn whose stems come from one song, at one place
+    songs: Share = 0.3  # share of stems drawn from recorded songs; the others are synthetic
     natural: bool = False  # stems are as loud as they were recorded; otherwise they have an RMS of 0.1 where they sound
     peak: float = 0.0  # scale every stem to this peak; 0: do not
     scale: tuple[float, float] = (1.0, 1.0)  # a stem's level, drawn evenly
     gain: float = 4.0  # dB, standard deviation of a stem's level
-    level: float = -3.0  # dB, of the whole mix
+    level: Decibels = -3.0  # dB, of the whole mix
     master: float = 4.0  # dB, standard deviation of that
     equaliser: float = 3.0  # dB, of a stem's random filter
-    varispeed: float = 0.3  # odds that a mix's stems are played faster or slower
-    absent: float = 0.1  # odds that a stem is missing
-    vocals: float = 1.0  # dB that vocals are louder than the others
-    sign: float = 0.5  # odds that a stem is turned upside down
-    swap: float = 0.5  # odds that a stem's channels are swapped
-    width: float = 0.3  # odds that a stem is made narrower or wider
-    panned: float = 0.3  # odds that a stem is louder on one side
+    varispeed: Share = 0.3  # odds that a mix's stems are played faster or slower
+    absent: Share = 0.1  # odds that a stem is missing
+    vocals: Decibels = 1.0  # dB that vocals are louder than the others
+    sign: Share = 0.5  # odds that a stem is turned upside down
+    swap: Share = 0.5  # odds that a stem's channels are swapped
+    width: Share = 0.3  # odds that a stem is made narrower or wider
+    panned: Share = 0.3  # odds that a stem is louder on one side
     pan: float = 2.0  # dB, standard deviation of that, either side
-    mono: float = 0.05  # odds that a mix has two channels alike
-    clip: float = 0.0  # odds that the whole mix is clipped softly; needs an objective that mixes waveforms
+    mono: Share = 0.05  # odds that a mix has two channels alike
+    clip: Share = 0.0  # odds that the whole mix is clipped softly; needs an objective that mixes waveforms
 
 
 @dataclass(frozen=True)
@@ -74,20 +80,20 @@ class Schedule:
     epochs: float = 0.0  # likewise: how often all songs have been heard
     optimiser: str = "adam"  # or "muon", which is Muon for the matrices and Adam for the rest
     rate: float = 1e-3  # learning rate at its highest
-    warmup: float = 0.0  # share of the time in which it rises
+    warmup: Share = 0.0  # share of the time in which it rises
     cosine: bool = False  # then it falls to zero on a cosine
-    decay: float = 1.0  # factor of the learning rate ...
-    decay_hours: float = 30.0  # ... after so many hours of audio heard
+    decay: Share = 1.0  # factor of the learning rate ...
+    decay_hours: Annotated[float, 0.001, 1e9] = 30.0  # ... after so many hours of audio heard
     clip: float = 0.0  # norm of the gradient; 0: any
-    ema: float = 0.0  # how much of the kept weights, a running average, stays at a step
+    ema: Share = 0.0  # how much of the kept weights, a running average, stays at a step
     weight_norm: bool = False  # convolutions learn length and direction of their weights apart
-    accumulate: int = 1  # pieces that a batch is computed in, one after the other, where memory is short
-    workers: int = 0  # on a CPU: copies of the net in `precision`, each on a thread, with a share of the batch
+    accumulate: Count = 1  # pieces that a batch is computed in, one after the other, where memory is short
+    workers: Copies = 0  # on a CPU: copies of the net in `precision`, each on a thread, with a share of the batch
     precision: str = "bfloat16"  # of the net's products, on devices that have them; weights are float32
     save: float = 4.0  # minutes between two saves
     validate: float = 2.0  # hours of audio between two validations
     patience: int = 0  # stop after so many validations without progress; 0: do not
-    seed: int = 0
+    seed: Annotated[int, 0, 2**32 - 1] = 0
 
 
 @dataclass(frozen=True)
@@ -174,17 +180,28 @@ def _fill(kind: Any, values: Any, where: str) -> Any:
     known = {f.name: f for f in dataclasses.fields(kind)}
     if unknown := sorted(set(values) - set(known)):
         raise UsageError(f"{where} unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}")
+    hints = get_type_hints(kind, include_extras=True)
     made = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     for key, value in made.items():
         default = {} if known[key].default is dataclasses.MISSING else known[key].default
-        allowed = (int, float) if isinstance(default, float) else type(default)
-        if not isinstance(value, allowed) or isinstance(value, bool) != isinstance(default, bool):
+        least, most = getattr(hints[key], "__metadata__", (0, 1e9))
+        if not _alike(value, default):
             raise UsageError(f"{where} {key} = {values[key]!r} is not of the kind of its default, {default!r}")
         if value not in _CHOICES.get(key, (value,)):
             raise UsageError(f"{where} {key} must be one of {', '.join(_CHOICES[key])}, got {value!r}")
-        if isinstance(value, int | float) and value < 0 and key not in ("level", "vocals", "seed"):
-            raise UsageError(f"{where} {key} must not be negative, got {value!r}")
+        if isinstance(value, int | float) and not least <= value <= most:  # which nan is not either
+            raise UsageError(f"{where} {key} must be from {least} to {most:.10g}, got {value!r}")
+        if key == "scale" and not (len(value) == 2 and least <= value[0] <= value[1] <= most):
+            raise UsageError(f"{where} scale must be two numbers, the second at least the first, got {values[key]!r}")
     return kind(**made)
+
+
+def _alike(value: Any, default: Any) -> bool:
+    """Say whether a value is of its default's kind, where any number will do for a float."""
+    if isinstance(default, tuple):
+        return isinstance(value, tuple) and all(_alike(item, default[0]) for item in value)
+    allowed = (int, float) if isinstance(default, float) else type(default)
+    return isinstance(value, allowed) and isinstance(value, bool) == isinstance(default, bool)
 
 
 def _flat(data: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

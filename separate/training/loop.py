@@ -44,7 +44,7 @@ def train(
     make = trainer.batches(pool)
     if fresh:
         trainer.prepare(make)
-    saved, checked = trainer.seconds, 0
+    saved, checked = trainer.seconds, trainer.step if validated(run, trainer.step) else 0
     with interruptible() as interrupted, closing(prefetched(make, trainer.step)) as batches:
         while True:
             progress = agreed(trainer, math.inf if interrupted.is_set() else progress_of(trainer, pool))
@@ -65,10 +65,12 @@ def train(
                 saved = trainer.seconds
     if log and log.losses:
         log.write(progress, say)
-    if log and checked < trainer.step and not interrupted.is_set():
-        log.validation(check(trainer, held, run, facts), say)
     if leads:
-        trainer.save(run, facts)
+        trainer.save(run, facts)  # whatever becomes of the validation
+    if log and checked < trainer.step and not interrupted.is_set():
+        score = check(trainer, held, run, facts)
+        trainer.save(run, facts)  # with the least loss
+        log.validation(score, say)
     return not interrupted.is_set()
 
 
@@ -116,6 +118,15 @@ def check(trainer: Trainer, held: Pool, run: Path, facts: dict[str, Any]) -> Sco
     return score
 
 
+def validated(run: Path, step: int) -> bool:
+    """Say whether the last validation of a run that goes on was after this step, by its own table."""
+    try:
+        table = (run / "validation.csv").read_text("utf-8", errors="replace")
+    except OSError:
+        return False
+    return table.rstrip().rpartition("\n")[2].partition(",")[0] == str(step)
+
+
 class Log:
     """What a run writes down and says."""
 
@@ -160,7 +171,7 @@ def append(path: Path, row: dict[str, float]) -> None:
             table = csv.writer(file)
             if file.tell() == 0:
                 table.writerow(row)
-            table.writerow([f"{value:.6g}" for value in row.values()])
+            table.writerow([f"{value:.6g}" if isinstance(value, float) else value for value in row.values()])
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
 

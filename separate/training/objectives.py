@@ -172,7 +172,7 @@ def choose_objective(settings: Mapping[str, Any]) -> Objective:
     """Look up the objective that a recipe names, with its settings filled in."""
     given = dict(settings)
     name = given.pop("name", "l1")
-    if name not in OBJECTIVES:
+    if not isinstance(name, str) or name not in OBJECTIVES:
         raise UsageError(f"[objective] unknown name {name!r}; known are {', '.join(OBJECTIVES)}")
     objective = OBJECTIVES[name]
     kinds = inspect.signature(objective.loss).parameters.values()
@@ -180,6 +180,12 @@ def choose_objective(settings: Mapping[str, Any]) -> Objective:
     if unknown := sorted(set(given) - set(allowed)):
         raise UsageError(f"[objective] {name} has no setting {unknown[0]!r}; it has {', '.join(allowed) or 'none'}")
     for key, value in given.items():
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise UsageError(f"[objective] {key} must be a number, got {value!r}")
+        whole, least = isinstance(allowed[key], int), int(key == "agree_every")  # that one divides
+        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+            raise UsageError(f"[objective] {key} must be a {'whole ' * whole}number, got {value!r}")
+        if not least <= value <= 1e9:  # which nan is not either
+            raise UsageError(f"[objective] {key} must be from {least} to 1000000000, got {value!r}")
+    settings = allowed | given
+    if name == "bands" and settings["shares"] == settings["sdr"] == 0:
+        raise UsageError("[objective] shares and sdr are both 0, so there is nothing to learn from; give one of them")
     return objective._replace(loss=partial(objective.loss, **given))

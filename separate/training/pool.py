@@ -110,7 +110,8 @@ def add_song(
         (part / "song.json").write_text(json.dumps(facts), "utf-8")
         part.rename(folder)
     except OSError as error:
-        raise OutputError(f"{folder}: cannot be written: {error.strerror or error}") from error
+        if not folder.exists():  # or else another run that shares the pool was faster
+            raise OutputError(f"{folder}: cannot be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

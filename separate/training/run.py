@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 
 from separate.device import choose_device
-from separate.errors import InputError, OutputError
+from separate.errors import InputError, OutputError, UsageError
 from separate.training.config import Data, Recipe
 from separate.training.filling import fill, held_out
 from separate.training.loop import train
@@ -23,6 +23,8 @@ from separate.training.trainer import Trainer
 __all__ = ["run_recipe"]
 
 Say = Callable[[str], None]
+
+_STATE = ("recipe", "model", "average", "optimisers", "progress", "folders")  # what `Trainer.save` writes
 
 
 def run_recipe(
@@ -83,7 +85,13 @@ def _songs(
     held = fill(pool, [valid], replace(settings, copies=0, synthetic=0), rate, say) if valid else []
     if not rank and dist.is_initialized():
         dist.barrier()
-    return (songs, held) if held else held_out(songs, settings.held)
+    if held:
+        return songs, held
+    learning, held = held_out(songs, settings.held)
+    if not learning or not held:
+        missing = "validate with" if learning else "learn from"
+        raise UsageError(f"[data] held = {settings.held} leaves no song to {missing}; change it, or use --valid")
+    return learning, held
 
 
 def _state(run: Path) -> dict[str, Any] | None:
@@ -91,10 +99,10 @@ def _state(run: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        found = torch.load(path, map_location="cpu", weights_only=True)
+        return {key: found[key] for key in _STATE}  # what is no state has none of these
     except Exception as error:  # torch's own, and others'
         raise InputError(f"{path}: is no run's state, or a damaged one; begin anew with another folder") from error
-    return state
 
 
 def _make(folder: Path) -> None:

@@ -97,13 +97,16 @@ STEMS = ("vocals", "drums", "bass", "other")
         (["RECIPE", "--data", "empty"], 1, "empty: no sound files in this folder"),
         (["RECIPE", "--data", "empty", "--resume"], 2, "runs/tiny: holds no run to go on with"),
         (["RECIPE", "--data", "empty", "--start", "none.safetensors"], 3, "none.safetensors: cannot be read"),
-        (["RECIPE", "--data", "empty", "--minutes", "-1"], 2, "must not be negative"),
+        (["RECIPE", "--data", "empty", "--minutes", "-1"], 2, "--minutes and --seed must be from 0 to 4294967295"),
+        (["RECIPE", "--data", "empty", "--minutes", "nan"], 2, "--minutes and --seed must be from 0 to 4294967295"),
+        (["RECIPE", "--data", "empty", "--seed", "18446744073709551616"], 2, "--minutes and --seed must be from 0"),
         (["RECIPE", "--data", "empty", "--device", "toaster"], 2, "unknown device 'toaster'"),
         (["none.toml", "--data", "empty"], 2, "none.toml: cannot be read: No such file"),
         (["nothing", "--data", "empty"], 2, "no recipe 'nothing': give a .toml file or one of "),
         (["wrong.toml", "--data", "empty"], 2, "wrong.toml: [schedule] unknown key 'minuts'"),
         (["wide.toml", "--data", "empty"], 2, "[model] d2-gru has no setting 'widht'"),
         (["text.toml", "--data", "empty"], 2, "text.toml: not TOML"),
+        (["still.toml", "--data", "empty"], 2, "still.toml: [mixing] batch must be from 1 to 10000, got 0"),
         ([], 2, "Missing argument 'RECIPE'"),
     ],
 )
@@ -116,6 +119,7 @@ def test_what_is_wrong_is_said_in_a_line(
     (tmp_path / "wrong.toml").write_text("[schedule]\nminuts = 3\n")
     (tmp_path / "wide.toml").write_text("[model]\nwidht = 3\n")
     (tmp_path / "text.toml").write_text("train well\n")
+    (tmp_path / "still.toml").write_text("[mixing]\nbatch = 0\n")
     done = cli("train", *(str(recipe) if word == "RECIPE" else word for word in arguments))
     assert done.code == code, done.err
     [line] = done.err.strip().splitlines()

@@ -34,6 +34,14 @@ def mix(pool: Pool, step: int = 0, sides: bool = False, **changes: Any) -> BandB
     return BandMixer(Mixer(pool, mixing, 0), build("d2-gru", {**MODEL, "sides": sides}))(step)
 
 
+@pytest.mark.parametrize("step", [0, 1])
+def test_surroundings_may_be_longer_than_a_mix(noises: Pool, step: int) -> None:
+    net, batch = build("d2-gru", MODEL), dataclasses.replace(mix(noises), step=step)
+    loss = band_loss(net, batch, agreement=1.0, surroundings=1000, agree_every=1)
+    assert loss > band_loss(net, batch)
+    assert torch.isfinite(loss)
+
+
 def test_sums_over_bands_are_a_product_without_its_zeros() -> None:
     weight = build("d2-gru", MODEL).bands.weight[:, :400]
     x = torch.rand(3, 5, 400)

@@ -104,6 +104,24 @@ def test_objectives_say_which_models_they_are_for(name: str) -> None:
         choose_objective({"name": name}).loss(SimpleNamespace(config=None), batch(torch.eye(3)))
 
 
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"name": ["l1"]}, r"unknown name \['l1'\]; known are bands, "),
+        ({"agree_every": 0}, "agree_every must be from 1 to"),
+        ({"surroundings": 2.5}, "surroundings must be a whole number, got 2.5"),
+        ({"agreement": math.nan}, "agreement must be from 0 to 1000000000, got nan"),
+        ({"agreement": "much"}, "agreement must be a number, got 'much'"),
+        ({"sdr": -1}, "sdr must be from 0"),
+        ({"shares": 0}, "shares and sdr are both 0"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        choose_objective({"name": "bands"} | settings)
+    choose_objective({"name": "bands", "shares": 0, "sdr": 1})
+
+
 def test_mad_needs_a_whole_sequence(pool: Path) -> None:
     recipe = read_recipe("mad-paper")
     short = dataclasses.replace(recipe.mixing, batch=1, seconds=0.4)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from separate.errors import InputError, UsageError
+from separate.errors import InputError, OutputError, UsageError
 from separate.training.pool import Part, Pool, add_song, find_songs, open_song, parts
 from tests.training.conftest import SOURCES, open_pool
 
@@ -61,6 +61,17 @@ def test_songs_come_back_as_they_were(tmp_path: Path) -> None:
     both = pool.read(song, ["vocals", "other"], 0, 5000, natural=True)
     assert torch.allclose(both, stems["vocals"] + stems["other"], atol=1e-3)
     assert not [path for path in (tmp_path / "songs").iterdir() if path.name.startswith(".")]
+
+
+def test_whoever_adds_a_song_second_goes_on(tmp_path: Path) -> None:
+    for level in (0.1, 0.2):
+        add_song(tmp_path / "songs/a", {"vocals": torch.full((2, 100), level)})
+    [song] = open_pool(tmp_path).songs
+    assert song.levels["vocals"] == pytest.approx(1.0)
+    assert [path.name for path in (tmp_path / "songs").iterdir()] == ["a"]
+    (tmp_path / "synth").write_text("")
+    with pytest.raises(OutputError, match="b: cannot be written: "):
+        add_song(tmp_path / "synth/b", {"vocals": torch.ones(2, 100)})
 
 
 def test_a_song_without_facts_is_a_song(pool: Path) -> None:

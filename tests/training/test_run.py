@@ -17,8 +17,9 @@ import pytest
 import torch
 
 from separate.checkpoints.weights import read_header
-from separate.errors import InputError, SeparateError
+from separate.errors import InputError, SeparateError, UsageError
 from separate.training.config import Recipe
+from separate.training.loop import append
 from separate.training.run import run_recipe
 from separate.training.trainer import Trainer
 from tests.training.conftest import TINY
@@ -92,6 +93,48 @@ def test_a_run_leaves_checkpoints_and_logs(songs: Path, tmp_path: Path) -> None:
     assert any("validation loss" in line and "(best); SDR in dB: vocals" in line for line in said)
 
 
+def rows(run: Path) -> list[str]:
+    return [row.split(",")[0] for row in (run / "validation.csv").read_text().splitlines()[1:]]
+
+
+def worse(run: Path) -> int:
+    progress: tuple[float, ...] = torch.load(run / "state.pt", weights_only=True)["progress"]
+    return int(progress[4])
+
+
+def test_a_finished_run_is_validated_once(songs: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        assert run_recipe(changed(TINY, steps=3), [songs], tmp_path, say=quiet)
+    assert rows(tmp_path) == ["3"]
+    assert worse(tmp_path) == 0
+
+
+def test_a_validation_that_fails_loses_nothing(songs: Path, tmp_path: Path) -> None:
+    recipe = changed(TINY, steps=3)
+    none = dataclasses.replace(recipe, data=dataclasses.replace(TINY.data, clips=0))
+    with pytest.raises(ValueError, match="mean requires"):
+        run_recipe(none, [songs], tmp_path, say=quiet)
+    assert run_recipe(recipe, [], tmp_path, say=quiet)
+    assert rows(tmp_path) == ["3"]
+    progress = torch.load(tmp_path / "state.pt", weights_only=True)["progress"]
+    assert progress[0] == 3
+    assert math.isfinite(progress[3])  # the least loss
+
+
+def test_steps_are_counted_in_full(tmp_path: Path) -> None:
+    append(tmp_path / "log.csv", {"step": 1234567, "loss": 1 / 3})
+    assert (tmp_path / "log.csv").read_text().splitlines()[1] == "1234567,0.333333"
+
+
+@pytest.mark.parametrize(("held", "missing"), [(0, "validate with"), (1, "learn from")])
+def test_songs_to_learn_from_and_to_validate_with_are_needed(
+    songs: Path, tmp_path: Path, held: float, missing: str
+) -> None:
+    recipe = dataclasses.replace(TINY, data=dataclasses.replace(TINY.data, held=held))
+    with pytest.raises(UsageError, match=rf"\[data\] held = {held} leaves no song to {missing}; .* --valid"):
+        run_recipe(recipe, [songs], tmp_path, say=quiet)
+
+
 def test_without_progress_it_stops(songs: Path, tmp_path: Path) -> None:
     recipe = changed(TINY, steps=500, validate=1e-9, patience=2, rate=0.0)  # it learns nothing
     assert run_recipe(recipe, [songs], tmp_path, say=quiet)
@@ -126,8 +169,12 @@ def test_a_loss_that_is_no_number_ends_the_run(songs: Path, tmp_path: Path) -> N
     assert not (tmp_path / "state.pt").exists()
 
 
-def test_a_damaged_state_is_named(songs: Path, tmp_path: Path) -> None:
-    (tmp_path / "state.pt").write_text("nothing")
+@pytest.mark.parametrize("state", [None, {"a": 1}, {"recipe": {}}, torch.zeros(3), [1]], ids=repr)
+def test_what_is_no_state_is_named(songs: Path, tmp_path: Path, state: object) -> None:
+    if state is None:
+        (tmp_path / "state.pt").write_text("nothing")
+    else:
+        torch.save(state, tmp_path / "state.pt")
     with pytest.raises(InputError, match=r"state\.pt: is no run's state, or a damaged one"):
         run_recipe(TINY, [songs], tmp_path, say=quiet)
 
