@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 TRIMMED = 1.0  # seconds by which the files of a track may differ in length
+LONGEST = 1e9  # seconds: no song has more
 
 _ORDER = ("vocals", "drums", "bass", "other", "accompaniment")
 _ALIASES = {
@@ -125,12 +126,14 @@ def read_track(track: Track, *, start: float = 0.0, end: float | None = None, ra
     the shortest, and `warnings` says so.
 
     Raises:
-        InputError: a file cannot be read, or the files do not belong together: their lengths, rates or channels.
-        UsageError: `end` does not come after `start`.
+        InputError: there is no file, one cannot be read, or they do not fit together: their lengths, rates or channels.
+        UsageError: `start` or `end` is no time in a song, or `end` does not come after `start`.
     """
-    if start < 0 or (end is not None and end <= start):
-        raise UsageError(f"nothing lies between start {start:g} s and end {end} s; end must come after start")
+    if not 0 <= start < (LONGEST if end is None else end) <= LONGEST:  # nothing at all is so of NaN
+        raise UsageError(f"start {start} s, end {end} s: end must come after start, both from 0 to {LONGEST:g} s")
     files = [file for files in track.stems.values() for file in files] + ([track.mixture] if track.mixture else [])
+    if not files:
+        raise InputError(f"{shown(track.name)}: has no stems; a track is a folder with a file a stem")
     own_rate = 0
     read: dict[StemFile, Tensor] = {}
     for file in files:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -288,6 +289,19 @@ def test_a_part_behind_the_end(track: Track) -> None:
         read_track(track, start=3)
     with pytest.raises(UsageError, match="end must come after start"):
         read_track(track, start=0.2, end=0.1)
+
+
+@pytest.mark.parametrize(
+    ("start", "end"), [(float("nan"), None), (0.0, float("nan")), (float("inf"), None), (1e308, None), (0.0, 1e308)]
+)
+def test_a_part_that_no_song_has(start: float, end: float | None, track: Track) -> None:
+    with pytest.raises(UsageError, match=rf"start {re.escape(str(start))} s, end .*: end must come after start, both"):
+        read_track(track, start=start, end=end)
+
+
+def test_a_track_without_files() -> None:
+    with pytest.raises(InputError, match="song: has no stems; a track is a folder"):
+        read_track(Track("song", {}))
 
 
 def test_a_stream_or_a_channel_that_is_not_there(tmp_path: Path, track: Track) -> None:

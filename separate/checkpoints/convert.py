@@ -82,7 +82,7 @@ def recognised(files: Sequence[Foreign], wanted: str | None) -> str:
 
 
 def fitted(architecture: str, plan: Plan) -> Any:
-    """Build the model and give it its weights; name the first three that are missing, unknown or of a wrong shape."""
+    """Build the model and give it its weights; name the first three that are missing, unknown or wrong."""
     with torch.device("meta"):
         model = build(architecture, plan.config)
     wanted = model.state_dict()
@@ -99,6 +99,8 @@ def fitted(architecture: str, plan: Plan) -> Any:
             wrong.append(f"{theirs} is {tuple(value.shape)}, not {tuple(wanted[ours].shape)}")
         elif value.is_floating_point() != wanted[ours].is_floating_point():
             wrong.append(f"{theirs} is of {value.dtype}")
+        elif value.is_floating_point() and not value.float().isfinite().all():  # of which songs become silence
+            wrong.append(f"{theirs} holds NaN or infinity")
         else:
             state[ours] = value
     extra = [name for name in plan.weights if name not in names and not re.search(plan.spare, name)]

@@ -65,7 +65,7 @@ def demucs(files: Sequence[Foreign], sources: list[str] | None) -> Plan:
     stems = size(weights, f"decoder.{depth - 1}.2.weight", 1) // 2
     usual = ["drums", "bass", "other", "vocals"]
     said, rate = settings.get("sources"), settings.get("samplerate", 44100)  # version 1 says how many stems
-    if not isinstance(rate, int):
+    if type(rate) is not int:  # True is an int, too
         raise CheckpointError(f"this Demucs was made for a rate of {rate!r}, which is none")
     named = sources or (list(said) if isinstance(said, list | tuple) else usual)
     check_stems(named, stems)

@@ -16,6 +16,7 @@ from separate.checkpoints.foreign import Foreign, Weights
 from separate.checkpoints.header import Header
 from separate.checkpoints.plan import Plan, check_stems, count, only, size
 from separate.errors import CheckpointError, UsageError
+from separate.models import LARGEST
 from separate.models.roformer import PRESETS, RoFormerConfig
 
 __all__ = ["MARK", "read_roformer", "roformer", "without_turns"]
@@ -140,8 +141,8 @@ def section(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def whole(settings: Mapping[str, Any], name: str, default: int) -> int:
-    """Look up a setting that must be a whole number from 1 up."""
+    """Look up a setting that must be a whole number from 1 up, of a size that one can have."""
     value = settings.get(name, default)
-    if not isinstance(value, int) or value < 1:
-        raise CheckpointError(f"{name} = {value!r} is no whole number from 1 up")
+    if type(value) is not int or not 0 < value < LARGEST:
+        raise CheckpointError(f"{name} = {value!r} is no whole number from 1 to {LARGEST - 1}")
     return value

@@ -35,14 +35,16 @@ class System:
 def folder(path: Path, references: list[Track], start: float, end: float | None) -> System:
     """Take the estimates from `path`: TRACK/STEM.*, as in the data set or as `separate` writes it for its mixtures."""
     found = find_tracks(path, layout="folder")
-    tracks = {short(track.name): track for track in found}
+    # Who has a track's whole name comes first, where there is `Song` as well as `test/Song`.
+    tracks = {short(track.name): track for track in found} | {track.name: track for track in found}
     if len(found) == len(references) == 1:  # two songs, whatever they are called
-        tracks = {short(references[0].name): found[0]}
+        tracks = {references[0].name: found[0]}
 
     def own(track: Track) -> Track:
-        if short(track.name) not in tracks:
+        made = tracks.get(track.name) or tracks.get(short(track.name))
+        if made is None:
             raise InputError(f"{shown(track.name)}: no estimates in {shown(path)}")
-        return tracks[short(track.name)]
+        return made
 
     def files(track: Track) -> list[StemFile]:
         return [file for stem in own(track).stems.values() for file in stem]
@@ -82,6 +84,8 @@ def oracle(kind: str) -> System:
     make = {"irm": oracles.irm, "mwf": oracles.mwf}[kind]
 
     def estimate(track: Track, song: Song) -> Song:
+        if not song.stems:
+            raise InputError(f"{shown(track.name)}: has no stems to make masks of; add a file a stem")
         stems = {stem: samples for stem, samples in song.stems.items() if stem != "accompaniment"}
         if set(stems) <= {"vocals"}:  # there is nothing else to sum up to the mixture
             stems = song.stems

@@ -23,6 +23,8 @@ __all__ = ["Made", "Results", "kept", "load", "save_summary", "save_track", "sum
 Made = Mapping[str, Any]
 """Options that decide what comes out, as JSON has them."""
 
+BROKEN = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)  # JSON of some other form
+
 
 @dataclass(frozen=True)
 class Results:
@@ -66,8 +68,8 @@ def kept(folder: Path, track: str, made: Made, files: list[list[Any]], force: bo
     try:
         document = json.loads(path.read_text("utf-8"))
         scores, about = decode(document), document.get("separate", {})
-        before = about.get("made", {})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        before, notes = dict(about.get("made", {})), list(map(str, about.get("notes", [])))
+    except (OSError, *BROKEN):
         return None
     if force:
         return None
@@ -75,15 +77,15 @@ def kept(folder: Path, track: str, made: Made, files: list[list[Any]], force: bo
         names = sorted(name for name in {*before, *made} if before.get(name) != made.get(name))
         what = f"with another {' and '.join(names)}" if before else "by another program"
         raise OutputExists(f"{shown(path)}: was made {what}; choose another --out, or --force to replace it")
-    return (scores, about.get("notes", [])) if about.get("files") == files else None
+    return (scores, notes) if about.get("files") == files else None
 
 
 def load(folder: Path) -> Results:
     """Read a folder of results, of this program or of museval. If there is a summary, it says which tracks count."""
-    about: dict[str, Any] = {}
+    facts: dict[str, Any] = {}
     if (folder / "summary.json").is_file():
-        about = read(folder / "summary.json")
-        paths = {str(track): track_file(folder, str(track)) for track in about.get("tracks", ())}
+        names, facts = read_summary(folder / "summary.json")
+        paths = {track: track_file(folder, track) for track in names}
     else:
         found = [path for part in ("test", "train") for path in sorted((folder / part).rglob("*.json"))]
         paths = {title(path.relative_to(folder).as_posix().removesuffix(".json")): path for path in found}
@@ -93,17 +95,31 @@ def load(folder: Path) -> Results:
     for track, path in paths.items():
         try:
             tracks[track] = decode(read(path))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except BROKEN as error:
             raise InputError(f"{shown(path)}: holds no scores in museval's form; remove it, or score again") from error
-    facts = {name: about[name] for name in ("made", "notes", "failed", "command", "versions") if name in about}
     return Results(folder.name or str(folder), tracks, **facts)
+
+
+def read_summary(path: Path) -> tuple[list[str], dict[str, Any]]:
+    """Read which tracks count, and the facts of Results about them; those that it does not say are empty."""
+    about = read(path)
+    try:
+        return [str(track) for track in about.get("tracks", [])], {
+            "made": dict(about.get("made", {})),
+            "notes": {track: tuple(map(str, notes)) for track, notes in about.get("notes", {}).items()},
+            "failed": {track: str(reason) for track, reason in about.get("failed", {}).items()},
+            "command": str(about.get("command", "")),
+            "versions": {name: str(version) for name, version in about.get("versions", {}).items()},
+        }
+    except BROKEN as error:
+        raise InputError(f"{shown(path)}: is no summary of results; remove it, or score again") from error
 
 
 def read(path: Path) -> dict[str, Any]:
     """Read a JSON object."""
     try:
         document = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not JSON"
         raise InputError(f"{shown(path)}: cannot be read: {reason}") from error
     if not isinstance(document, dict):

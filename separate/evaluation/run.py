@@ -54,8 +54,10 @@ class Outcome:
 def evaluate(tracks: Sequence[Track], system: System, plan: Plan) -> Generator[Outcome]:
     """Score a system on tracks, yielding what became of each as it is done. A track that fails never stops the rest.
 
-    Raises OutputExists before any work if there are results of something else in `plan.out`.
+    Before any work it raises OutputExists if there are results of something else in `plan.out`, and InputError if two
+    tracks would have one file of results.
     """
+    check_titles(tracks)
     made = made_with(system, plan)
     files: dict[str, list[list[Any]]] = {}
     todo: list[Track] = []
@@ -95,6 +97,16 @@ def evaluate(tracks: Sequence[Track], system: System, plan: Plan) -> Generator[O
             stopped.set()
         pool.shutdown(wait=False, cancel_futures=True)
         torch.set_num_threads(threads)  # new threads start with what was set last
+
+
+def check_titles(tracks: Sequence[Track]) -> None:
+    """Refuse two tracks that results call the same: a `Song` beside a `test/Song`."""
+    names: dict[str, str] = {}
+    for track in tracks:
+        other = names.setdefault(title(track.name), track.name)
+        if other != track.name:
+            both = f"{shown(other)} and {shown(track.name)}: both are called {shown(title(track.name))} in results"
+            raise InputError(f"{both}; rename one, or score one of them alone by --subset")
 
 
 def made_with(system: System, plan: Plan) -> dict[str, Any]:

@@ -239,15 +239,24 @@ def test_demucs_2_hears_twice_the_rate(tmp_path: Path) -> None:
         ({"sources": ["a", "b"]}, "these weights separate 4 stems, not a, b"),
         ({"stride": "four"}, "stride = 'four' is not of the kind"),
         ({"samplerate": None}, "made for a rate of None"),
+        ({"samplerate": True}, "made for a rate of True"),
         ({"sources": [1, 2]}, "these weights separate 4 stems, not 1, 2"),
+        ({"sources": ["a", "b", "c", "../a"]}, r"demucs.th: demucs: a stem cannot be called '../a'"),
+        ({"sources": ["a", "b", "c", "mixture"]}, r"demucs.th: demucs: a stem cannot be called 'mixture'"),
+        ({"sources": ["a", "b", "c", "two\nlines"]}, r"a stem cannot be called 'two\\nlines'"),
+        ({"sources": ["a", "b", "c", "a"]}, "demucs.th: demucs: two stems cannot both be called 'a'"),
     ],
 )
 def test_a_demucs_that_ours_cannot_be(
     tmp_path: Path, pickled: Callable[..., Path], kwargs: dict[str, Any], said: str
 ) -> None:
     path = pickled(tmp_path / "demucs.th", Demucs(DemucsConfig(channels=4)).state_dict(), **V1 | kwargs)
+    target = tmp_path / "x.safetensors"
+    target.write_text("good")
     with pytest.raises((CheckpointError, UsageError), match=said):
-        convert([path], tmp_path / "x.safetensors")
+        convert([path], target, force=True)
+    assert target.read_text() == "good"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["demucs.th", "x.safetensors"]
 
 
 # The Masker and Denoiser.
@@ -458,6 +467,12 @@ def lacking(state: State) -> Any:
     return {name: value for name, value in state.items() if not name.startswith("decoder.3")}
 
 
+def spoilt(state: State) -> Any:
+    weight = state["encoder.0.2.weight"].clone()
+    weight[0] = torch.nan
+    return state | {"encoder.0.2.weight": weight, "lstm.linear.bias": torch.full_like(state["lstm.linear.bias"], 1e999)}
+
+
 def longer(state: State) -> Any:
     return state | {f"more.{i}": torch.zeros(1) for i in range(2)}
 
@@ -471,6 +486,9 @@ def misshaped(state: State) -> Any:
     [
         (lacking, r"not a whole demucs: decoder.3.0.weight is missing; .* is missing; .* is missing and 1 more$"),
         (longer, r"not a whole demucs: more.0 is unknown; more.1 is unknown$"),
+        (spoilt, r"demucs: encoder.0.2.weight holds NaN or infinity; lstm.linear.bias holds NaN or infinity$"),
+        (lambda state: {k: v.half() for k, v in spoilt(state).items()}, r"encoder.0.2.weight holds NaN or infinity"),
+        (lambda state: {k: v.bfloat16() for k, v in spoilt(state).items()}, r"0.2.weight holds NaN or infinity"),
         (misshaped, r"encoder.2.2.bias is \(3,\), not \(16,\); decoder.0.0.bias is \(\), not \(128,\)$"),
         (lambda state: state | {"encoder.0.0.weight": torch.zeros(4)}, r"encoder.0.0.weight is \(4,\), which is no"),
         (lambda state: state | {"encoder.0.0.weight": torch.zeros(0, 2, 8)}, r"encoder.0.0.weight is \(0, 2, 8\)"),

@@ -13,6 +13,7 @@ from separate.checkpoints.convert import FORMATS
 from separate.checkpoints.weights import load, read_header
 from separate.cli.convert import Architecture
 from separate.models.demucs import Demucs, DemucsConfig
+from tests.checkpoints.test_convert import saved, umx
 from tests.conftest import Outcome
 from tests.data import make_spleeter
 
@@ -83,6 +84,21 @@ def test_force_overwrites(cli: Cli, demucs: Path) -> None:
     Path("there.safetensors").write_text("mine")
     assert cli("convert", demucs, "there.safetensors", "--force").code == 0
     assert read_header("there.safetensors").architecture == "demucs"
+
+
+@pytest.mark.parametrize("name", ["mixture", "a/b", "..", "a\\b", "x" * 300, "two\nlines", "drums"])
+def test_a_stem_of_a_name_that_none_may_have_leaves_what_was_there(cli: Cli, demucs: Path, name: str) -> None:
+    for seed, path in enumerate(("vocals.pth", "drums.pth")):
+        saved(umx(seed).state_dict(), Path(path))
+    for sources, *files in ((f"{name},drums", "vocals.pth", "drums.pth"), (f"{name},a,b,drums", demucs)):
+        Path("good.safetensors").write_text("good")
+        before = sorted(Path().iterdir())
+        done = cli("convert", *files, "good.safetensors", "--force", "--sources", sources)
+        assert (done.code, done.out) == (2 if name == "drums" else 3, "")
+        [line] = done.err.splitlines()
+        assert repr(name) in line or sources in line
+        assert Path("good.safetensors").read_text() == "good"
+        assert sorted(Path().iterdir()) == before
 
 
 def test_architectures_are_those_that_can_be_converted() -> None:

@@ -158,6 +158,36 @@ def test_results_are_put_side_by_side(cli: Cli, songs: Path) -> None:
     assert [json.loads(line)["name"] for line in lines] == ["out", "mixture"]
 
 
+def test_results_of_another_form_are_named_in_a_line(cli: Cli, songs: Path) -> None:
+    assert evaluate(cli, "--tracks", "1").code == 0
+    for text in (
+        '{"tracks": 5}',
+        '{"tracks": ["One"], "failed": [1]}',
+        '{"tracks": ["One"], "made": [1]}',
+        "[" * 10**5,
+    ):
+        (songs / "out/summary.json").write_text(text)
+        done = cli("evaluate", "--compare", "out", "--html", "page.html")
+        assert (done.code, done.out) == (1, "")
+        [line] = done.err.splitlines()
+        assert line.startswith("separate: out/summary.json: ")
+    assert not (songs / "page.html").exists()
+
+
+def test_a_mixture_alone_fails_and_the_rest_goes_on(cli: Cli, songs: Path) -> None:
+    for folder in ("true/One", "made/Two"):
+        for path in (songs / folder).iterdir():
+            path.unlink()
+        write(songs / folder, {"mixture": stems(0, seconds=1.0, channels=1)["vocals"]})
+    for said, done in (
+        ("Two: has no stems; a track is a folder with a file a stem", evaluate(cli, "--tracks", "T*", "--quiet")),
+        ("One: has no stems to make masks of", cli("evaluate", "--oracle", "mwf", "--dataset", "true", "--quiet")),
+    ):
+        assert done.code == 1
+        [line] = done.err.splitlines()
+        assert said in line
+
+
 def test_folders_of_one_name_are_told_apart(cli: Cli, songs: Path) -> None:
     assert evaluate(cli, "--tracks", "1").code == 0
     (songs / "old").mkdir()

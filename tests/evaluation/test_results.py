@@ -6,6 +6,7 @@ import json
 import math
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from tests.evaluation.peers import EvalStore, MethodStore, TrackStore
 
 METRICS = ("SDR", "SIR", "SAR", "ISR")
 FILES = [["vocals.wav", 100, 200]]
+LARGE = '{"targets": [{"name": "vocals", "frames": [{"metrics": {"SDR": 1%s}}]}]}' % ("0" * 400)
 MADE = {"oracle": "mwf", "metric": "v4", "start": 0.0, "end": None, "merge": {}}
 
 
@@ -122,7 +124,18 @@ def test_results_of_others_are_not_overwritten(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", '{"targets": [{"name": "vo', "[]", '{"targets": 3}', '{"targets": [], "separate": 3}']
+    "text",
+    [
+        "",
+        '{"targets": [{"name": "vo',
+        "[]",
+        '{"targets": 3}',
+        '{"targets": [], "separate": 3}',
+        '{"targets": [], "separate": {"made": [1]}}',
+        '{"targets": [], "separate": {"notes": 5}}',
+        "[" * 100_000,
+        LARGE,
+    ],
 )
 def test_a_broken_file_is_scored_again(tmp_path: Path, text: str) -> None:
     (tmp_path / "test").mkdir()
@@ -142,6 +155,50 @@ def test_what_cannot_be_loaded(tmp_path: Path) -> None:
         load(tmp_path)
     (tmp_path / "summary.json").write_text('{"tracks": ["gone"]}')
     with pytest.raises(InputError, match=r"gone.json: cannot be read: No such file"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        {"tracks": 5},
+        {"tracks": None},
+        {"failed": [1]},
+        {"made": [1]},
+        {"made": 1},
+        {"notes": []},
+        {"notes": {"song": 5}},
+        {"versions": "one"},
+    ],
+)
+def test_a_summary_of_another_form(tmp_path: Path, about: dict[str, Any]) -> None:
+    save(tmp_path, "song", random_scores(0))
+    (tmp_path / "summary.json").write_text(json.dumps({"tracks": ["song"]} | about))
+    with pytest.raises(InputError, match=r"summary.json: is no summary of results; remove it, or score again$"):
+        load(tmp_path)
+
+
+def test_a_summary_says_what_went_wrong_in_text(tmp_path: Path) -> None:
+    save(tmp_path, "song", random_scores(0))
+    about = {"tracks": ["song"], "failed": {"other": 5}, "versions": {"torch": 2.5}, "command": None}
+    (tmp_path / "summary.json").write_text(json.dumps(about))
+    found = load(tmp_path)
+    assert (found.failed, found.versions, found.command) == ({"other": "5"}, {"torch": "2.5"}, "None")
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"tracks": ' * 100_000])
+def test_nests_without_end(tmp_path: Path, text: str) -> None:
+    for name in ("test/song.json", "summary.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+        with pytest.raises(InputError, match=rf"{name}: cannot be read: it is not JSON"):
+            load(tmp_path)
+
+
+def test_a_figure_that_no_float_holds(tmp_path: Path) -> None:
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "song.json").write_text(LARGE)
+    with pytest.raises(InputError, match=r"song.json: holds no scores in museval's form"):
         load(tmp_path)
 
 

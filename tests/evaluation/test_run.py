@@ -100,6 +100,51 @@ def test_a_track_that_fails_does_not_stop_the_others(songs: Path) -> None:
     assert written(songs / "out").keys() == {"Three.json"}
 
 
+def only_a_mixture(folder: Path) -> None:
+    (folder / "vocals.wav").rename(folder / "mixture.wav")
+    for stem in set(STEMS) - {"vocals"}:
+        (folder / f"{stem}.wav").unlink()
+
+
+def test_estimates_that_are_a_mixture_alone(songs: Path) -> None:
+    only_a_mixture(songs / "made" / "One")
+    outcomes = run(songs, plan_for(songs / "out"))
+    assert str(outcomes["One"].error) == "One: has no stems; a track is a folder with a file a stem"
+    assert written(songs / "out").keys() == {"Two.json", "Three.json"}
+
+
+@pytest.mark.parametrize("tested", [oracle("irm"), oracle("mwf"), baseline("mixture")])
+def test_references_that_are_a_mixture_alone(songs: Path, tested: System) -> None:
+    only_a_mixture(songs / "true" / "One")
+    outcomes = {
+        outcome.track: outcome for outcome in evaluate(find_tracks(songs / "true"), tested, plan_for(songs / "out"))
+    }
+    assert isinstance(outcomes["One"].error, InputError)
+    assert str(outcomes["One"].error).startswith("One: ")
+    assert outcomes["Two"].scores
+
+
+def test_tracks_of_one_title_are_refused_before_any_work(songs: Path) -> None:
+    (songs / "true" / "test").mkdir()
+    (songs / "true" / "Two").rename(songs / "true" / "test" / "One")
+    message = "One and test/One: both are called One in results; rename one, or score one of them alone by --subset"
+    with pytest.raises(InputError, match=message):
+        list(evaluate(find_tracks(songs / "true", layout="folder"), oracle("irm"), plan_for(songs / "out")))
+    assert not (songs / "out").exists()
+
+
+def test_estimates_of_one_title_are_told_apart(songs: Path) -> None:
+    for kind in ("true", "made"):
+        (songs / kind / "test").mkdir()
+        (songs / kind / "Two").rename(songs / kind / "test" / "One")
+    tracks = find_tracks(songs / "true", layout="folder")
+    assert [track.name for track in tracks] == ["One", "Three", "test/One"]
+    for track in tracks:
+        estimates = folder(songs / "made", tracks, 0.0, None)
+        (outcome,) = evaluate([track], estimates, plan_for(songs / "out", force=True))
+        assert outcome.scores["vocals"]["SDR"][0] > 5, track.name
+
+
 def test_notes_are_kept(songs: Path) -> None:
     (songs / "made" / "One" / "drums.wav").unlink()
     expected = ("One: no estimate of drums: it is not scored",)
