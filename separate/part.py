@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,7 +16,10 @@ from separate.audio.resample import Resampler
 from separate.errors import InputError, UsageError
 from separate.stream import Fifo
 
-__all__ = ["Part", "Song", "beside", "part_of", "share_rest"]
+__all__ = ["Part", "Song", "beside", "check_samples", "part_of", "share_rest"]
+
+RATES = range(1_000, 768_001)  # Hz, of songs in memory; files are read from 8 to 192 kHz
+LAST = 1e12  # seconds, 31,700 years: positions beyond it would not fit 64 bits
 
 
 class Song(Protocol):
@@ -47,7 +50,8 @@ class Part:
     """Samples `first` to `last` of a song, read with the music around them from `begin` to `stop`."""
 
     song: Song
-    target: int  # the rate of its stems
+    rate: int  # the song's
+    target: int  # that of its stems
     first: int
     last: int | None  # None: the song's end
     begin: int
@@ -57,7 +61,9 @@ class Part:
     def blocks(self, sent: Callable[[Tensor | None], None] | None = None) -> Generator[Tensor]:
         """Read the part and what is around it, as blocks (channel, time); `sent` gets them too, then None."""
         for block in self.song.blocks(self.begin, self.stop):
-            samples = torch.from_numpy(np.ascontiguousarray(block))  # (channel, time)
+            check_samples(block := np.asarray(block), self.song.name)
+            # Read-only ones are copied, too: torch would warn of them.
+            samples = torch.from_numpy(np.require(block, np.float32, ["C", "W"]))  # (channel, time)
             self.read += samples.shape[-1]
             if sent:
                 sent(samples)
@@ -65,7 +71,7 @@ class Part:
         if sent:
             sent(None)
         if self.begin + self.read <= self.first:
-            after = f" after {self.first / self.song.rate:g} s" if self.first else ""
+            after = f" after {self.first / self.rate:g} s" if self.first else ""
             raise InputError(f"{self.song.name}: it holds no samples{after}; nothing to separate")
 
     def cut(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -83,26 +89,46 @@ class Part:
 
     def _scaled(self, samples: int) -> int:
         """Convert a position to the rate of the stems, rounding up as the resampler does."""
-        return -(-samples * self.target // self.song.rate)
+        return -(-samples * self.target // self.rate)
 
 
 def part_of(song: Song, start: float, end: float | None, margin: float, rate: int | None) -> Part:
     """Find the samples from `start` to `end` seconds, with `margin` seconds around them; `rate` is for their stems."""
-    if start < 0 or (end is not None and end <= start):
+    if not 0 <= start < (LAST if end is None else end) <= LAST:
         raise UsageError(
-            f"nothing lies between start {start:g} s and end {end} s; end must come after start, from 0 on"
+            f"nothing lies between start {start:g} s and end {end} s; "
+            f"end must come after start, from 0 on, and both be numbers up to {LAST:g}"
         )
-    first = round(start * song.rate)
-    last = None if end is None else max(first + 1, round(end * song.rate))
-    around = round(margin * song.rate)
+    song_rate = whole_rate(song.rate, song.name)
+    first = round(start * song_rate)
+    last = None if end is None else max(first + 1, round(end * song_rate))
+    around = round(margin * song_rate)
     return Part(
         song,
-        target=song.rate if rate is None else rate,
+        rate=song_rate,
+        target=song_rate if rate is None else whole_rate(rate, "the stems"),
         first=first,
         last=last,
         begin=max(0, first - around),
         stop=None if last is None else last + around,
     )
+
+
+def whole_rate(rate: float, whose: str) -> int:
+    """Check a sample rate; 44100.0 is one, too."""
+    if rate not in RATES:
+        raise UsageError(f"{whose}: a rate is a whole number of Hz from {RATES[0]} to {RATES[-1]}, not {rate!r}")
+    return int(rate)
+
+
+def check_samples(samples: NDArray[Any], name: str) -> None:
+    """Refuse arrays that are no sound: integers above all, which would be separated 32768 times too loud."""
+    if samples.dtype.kind != "f":
+        raise UsageError(
+            f"{name}: its samples are {samples.dtype}, not floats between -1 and 1; divide those of int16 by 32768"
+        )
+    if samples.ndim != 2 or not len(samples):
+        raise UsageError(f"{name}: its samples are of shape {samples.shape}, not (channel, time); reshape them")
 
 
 def share_rest(stems: Tensor, mix: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from separate.checkpoints.weights import load, read_header
 from separate.device import choose_device, choose_dtype, worthwhile
 from separate.errors import InputError, UnknownStem, UsageError
 from separate.models import MIXTURE
-from separate.part import Part, Song, beside, part_of, share_rest
+from separate.part import Part, Song, beside, check_samples, part_of, share_rest
 from separate.stream import MINIMUM, Chunking, ahead, stream
 
 __all__ = ["ArraySong", "Separator", "Stems", "separate"]
@@ -34,12 +34,13 @@ Stems = dict[str, Array]  # each (channel, time)
 
 OVERLAP = 0.1  # of chunks, of a model that does not say
 GRID = 8192  # samples: where chunks start of a model that does not say: a multiple of the usual hop and of dilations
+LONGEST = 3600  # seconds of a chunk
 BATCH = {"cpu": 4, "cuda": 8}  # chunks at once: enough to fill the matrix units, little enough to fit
 
 
 @dataclass(frozen=True)
 class ArraySong:
-    """A song that is in memory: samples (channel, time), or (time,) for mono, between -1 and 1."""
+    """A song that is in memory: samples (channel, time), or (time,) for mono, floats between -1 and 1."""
 
     samples: NDArray[Any]
     rate: int
@@ -52,7 +53,9 @@ class ArraySong:
 
     def blocks(self, start: int = 0, stop: int | None = None, size: int = 65536) -> Iterator[Array]:
         """Yield the samples from `start` to `stop` as blocks (channel, time)."""
-        samples = np.atleast_2d(self.samples)[:, start:stop].astype(np.float32, copy=False)
+        samples = np.atleast_2d(self.samples)
+        check_samples(samples, self.name)
+        samples = samples[:, start:stop].astype(np.float32, copy=False)
         if not np.isfinite(samples).all():
             raise InputError(f"{self.name}: it holds NaN or infinite samples; replace them first")
         for begin in range(0, samples.shape[1], size):
@@ -64,9 +67,9 @@ class Separator:
 
     Args:
         model: a name from `separate models`, a path to a `.safetensors`, `hf:user/repo/file`, or a model object.
-        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps".
+        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps"; a torch.device will do, too.
         precision: "float32", "bfloat16", "float16", or "auto": whatever is fast on the device and not heard.
-        segment: seconds of a chunk; the model knows what suits it.
+        segment: seconds of a chunk, up to an hour; the model knows what suits it.
         overlap: share of a chunk that the next one computes too, 0 to 0.95; the model knows what suits it.
         shifts: compute everything so many times, in chunks that start at other places, and average.
         batch: chunks at once.
@@ -84,7 +87,7 @@ class Separator:
         self,
         model: str | os.PathLike[str] | Any = "d2-gru",
         *,
-        device: str = "auto",
+        device: str | torch.device = "auto",
         precision: str = "auto",
         segment: float | None = None,
         overlap: float | None = None,
@@ -94,7 +97,7 @@ class Separator:
         griffin_lim: int | None = None,
         say: Callable[[str], None] = lambda message: None,
     ) -> None:
-        self.device = choose_device(device)
+        self.device = choose_device(str(device))
         self.dtype = choose_dtype(precision, self.device)
         self.say = say
         if worthwhile(self.dtype, self.device) != self.dtype:
@@ -108,10 +111,12 @@ class Separator:
             name = os.fspath(model)
             if (licence := licence_of(name, read_header(path).licence)) not in FREE:
                 say(f"{name}: {terms(licence)} (licence: {licence})")
-            model = load(path, **{name: value for name, value in post.items() if value is not None})
+            with torch.device("cpu"):  # torch's default device may be another, and its default type float64
+                model = load(path, **{name: value for name, value in post.items() if value is not None}).float()
         elif wiener is not None or griffin_lim is not None:
             raise UsageError("wiener and griffin_lim are settings of a checkpoint; set them in the model object itself")
-        self.model = model.to(self.device) if isinstance(model, torch.nn.Module) else model
+        # Dropout and batch norms of one's own model may be set to train still.
+        self.model = model.to(self.device).eval() if isinstance(model, torch.nn.Module) else model
         self.sources: tuple[str, ...] = tuple(model.sources)
         self.sample_rate: int = model.sample_rate
         self.sums: bool = model.sums
@@ -159,15 +164,19 @@ class Separator:
         chosen = {name: (*self.sources, MIXTURE).index(name) for name in self.chosen(stems)}
         if isinstance(song, str | os.PathLike) or hasattr(song, "read"):
             opened: Any = AudioReader(song)  # type: ignore[arg-type]
-        else:
+        elif hasattr(song, "blocks"):
             opened = nullcontext(song)
+        else:
+            raise UsageError(f"a song is a path, an open file or an ArraySong(samples, rate), not {type(song)}")
         with opened as open_song:
             # A part is separated with as much music around it as a chunk has, half on either side, and then cut out.
             part = part_of(open_song, start, end, self.chunking.segment / self.sample_rate / 2, rate)
             stems_of_part = self._stems(part, MIXTURE in chosen)
             # A card computes while the caller writes. A processor's cores all work for the model anyway, and beside the
             # caller's threads OpenMP would send the model's to sleep at every step: recurrent nets take twice the time.
-            with closing(stems_of_part if self.device.type == "cpu" else ahead(stems_of_part)) as blocks:
+            # A default device of torch's that is no processor holds for the caller's thread; another one is free of it.
+            here = self.device.type == torch.get_default_device().type == "cpu"
+            with closing(stems_of_part if here else ahead(stems_of_part)) as blocks:
                 for block in blocks:
                     yield {name: block[i].numpy() for name, i in chosen.items()}
             for warning in getattr(open_song, "warnings", ()):
@@ -186,18 +195,18 @@ class Separator:
 
     def _stems(self, part: Part, with_mixture: bool) -> Generator[Tensor]:
         """Yield blocks (source, channel, time) of all stems of a part of a song, and of its mixture if it is wanted."""
-        share = self.sums and part.target == part.song.rate != self.sample_rate
+        share = self.sums and part.target == part.rate != self.sample_rate
         sent: queue.SimpleQueue[Tensor | None] = queue.SimpleQueue()  # the song as read, until its stems are ready
         with closing(ahead(self._mixture(part, sent.put if share or with_mixture else None))) as mixture:
             blocks: Iterator[Tensor] = self._separated(mixture, part.target)
             if share or with_mixture:
-                pairs = beside(blocks, sent, Resampler(part.song.rate, part.target))
+                pairs = beside(blocks, sent, Resampler(part.rate, part.target))
                 blocks = (torch.cat([share_rest(*pair) if share else pair[0], pair[1][None]]) for pair in pairs)
             yield from part.cut(blocks)
 
     def _mixture(self, part: Part, sent: Callable[[Tensor | None], None] | None) -> Generator[Tensor]:
         """Read a part at the model's rate: blocks (channel, time)."""
-        resampler = Resampler(part.song.rate, self.sample_rate)
+        resampler = Resampler(part.rate, self.sample_rate)
         for block in part.blocks(sent):
             yield resampler.process(block)
         yield resampler.flush()
@@ -234,6 +243,8 @@ def choose_chunking(model: Any, segment: float | None, overlap: float | None, sh
     if shifts < 1 or batch < 1:
         raise UsageError(f"shifts and batch count from 1, not {shifts} and {batch}")
     seconds = model.segment if segment is None else segment
+    if not 0 <= seconds <= LONGEST:
+        raise UsageError(f"a segment of {seconds:g} s is out of range: at most {LONGEST} s, an hour")
     samples = round(seconds * model.sample_rate)
     if samples < MINIMUM:
         raise UsageError(f"a segment of {seconds:g} s is too short: at least {MINIMUM / model.sample_rate:.2f} s")

@@ -117,7 +117,7 @@ def stream(
             chunking = back_off(chunking, error, say)
             continue
         for i, stem in enumerate(stems):
-            out.add(stem, position + starts[i], fade(chunking.segment, before[i], after[i])[:length])
+            out.add(stem, position + starts[i], fade(chunking.segment, before[i], after[i], length))
             ends = last and i == len(stems) - 1
             yield out.take(position + (left if ends else (i + 1) * chunking.hop + chunking.context))
         del chunks, stems, stem  # before the model needs memory again
@@ -168,11 +168,14 @@ def between_silence(blocks: Iterable[Tensor], length: int) -> Iterator[Tensor]:
         yield silence
 
 
-def fade(length: int, before: int, after: int) -> Tensor:
-    """Weigh a chunk's samples: nothing in its contexts, and between them a triangle that never quite reaches zero."""
+def fade(length: int, before: int, after: int, until: int) -> Tensor:
+    """Weigh a chunk's samples: nothing in its contexts, and between them a triangle that never quite reaches zero.
+
+    Only those before `until` are there: a song may be much shorter than a chunk.
+    """
     inside = length - before - after
-    ramp = torch.arange(1, inside + 1, dtype=torch.float32) / inside
-    return F.pad(torch.minimum(ramp, ramp.flip(0)), (before, after))
+    ramp = torch.arange(1 - before, until + 1 - before, dtype=torch.float32)
+    return torch.minimum(ramp, inside + 1 - ramp).clamp_(min=0).div_(inside)
 
 
 def back_off(chunking: Chunking, error: BaseException, say: Callable[[str], None]) -> Chunking:
@@ -223,7 +226,8 @@ class Held:
         """Append `count` zeros to samples `like` these, in space for so many if there is to be more; look at them."""
         end = self.length + count
         if end > self.room.shape[-1] or self.room.shape[:-1] != like.shape[:-1]:
-            room = like.new_empty(*like.shape[:-1], max(end, space))
+            # No more than twice as many as there are: a batch may be far longer than the song.
+            room = like.new_empty(*like.shape[:-1], max(end, min(space, 2 * end)))
             room[..., : self.length] = self.samples
             self.room = room
         self.length = end

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -230,7 +231,12 @@ def test_a_part_beyond_the_end_is_refused(tiny: Path, song: Path) -> None:
     [
         ({"overlap": 0.96}, "overlap is a share from 0 to 0.95, not 0.96"),
         ({"overlap": -0.1}, "overlap"),
+        ({"overlap": np.nan}, "overlap is a share from 0 to 0.95, not nan"),
         ({"segment": 0.01}, "segment of 0.01 s is too short"),
+        ({"segment": np.nan}, "segment of nan s is out of range: at most 3600 s, an hour"),
+        ({"segment": np.inf}, "segment of inf s is out of range"),
+        ({"segment": -np.inf}, "segment of -inf s is out of range"),
+        ({"segment": 1e9}, r"segment of 1e\+09 s is out of range"),
         ({"shifts": 0}, "shifts and batch count from 1"),
         ({"batch": 0}, "shifts and batch count from 1"),
         ({"precision": "float64"}, "unknown precision 'float64'"),
@@ -238,6 +244,8 @@ def test_a_part_beyond_the_end_is_refused(tiny: Path, song: Path) -> None:
         ({"wiener": 1, "griffin_lim": 5}, "exclude each other"),
         ({"device": "tpu"}, "unknown device 'tpu'"),
         ({"device": "cuda:x"}, "unknown device 'cuda:x'"),
+        ({"device": torch.device("meta")}, "unknown device 'meta'"),
+        ({"device": None}, "unknown device 'None'"),
     ],
 )
 def test_options_out_of_range(tiny: Path, options: dict[str, object], said: str) -> None:
@@ -346,6 +354,18 @@ def test_unknown_stems_and_parts(tiny: Path, song: Path) -> None:
     for start, end in [(-1.0, None), (2.0, 1.0), (1.0, 1.0)]:
         with pytest.raises(UsageError, match="end must come after start"):
             separator.separate(song, start=start, end=end)
+    for bad in (np.nan, np.inf, 1e308):
+        for start, end in [(bad, None), (0.0, bad), (bad, bad)]:
+            with pytest.raises(UsageError, match=r"both be numbers up to 1e\+12"):
+                separator.separate(song, start=start, end=end)
+
+
+@pytest.mark.parametrize("song", [None, 5, np.zeros((2, 100)), b"song.wav"])
+def test_what_is_no_song_is_refused(song: Any) -> None:
+    with pytest.raises(
+        UsageError, match=r"a song is a path, an open file or an ArraySong\(samples, rate\), not <class"
+    ):
+        Separator(Identity(), device="cpu").separate(song)
 
 
 def test_a_model_whose_own_segment_is_too_short() -> None:
@@ -353,6 +373,72 @@ def test_a_model_whose_own_segment_is_too_short() -> None:
     model.segment = 0.01
     with pytest.raises(UsageError, match=r"segment of 0\.01 s is too short"):
         Separator(model, device="cpu")
+
+
+def test_a_model_of_ones_own_does_not_train() -> None:
+    """Neither dropout nor the running statistics of norms: twice the same song is twice the same stems."""
+
+    class Training(Identity):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.drop = torch.nn.BatchNorm1d(2), torch.nn.Dropout(0.5)
+
+        def forward(self, mix: Tensor) -> Tensor:
+            return super().forward(self.drop(self.norm(mix)))
+
+    samples, model = music(0.3, 44100), Training()
+    separator = Separator(model, device="cpu")
+    once, twice = (separator.separate(ArraySong(samples, 44100))["all"] for _ in range(2))
+    assert np.array_equal(once, twice)
+    assert np.abs(once - samples).max() < 1e-4
+    assert model.norm.num_batches_tracked == 0
+
+
+def test_a_model_that_is_no_module_is_taken_as_it_is() -> None:
+    class Plain:
+        sources, sample_rate, segment, context, sums = ("all",), 44100, 0.5, 0.05, True
+
+        def __call__(self, mix: Tensor) -> Tensor:
+            return mix[:, None]
+
+    samples = music(0.3, 44100)
+    stems = Separator(Plain(), device="cpu").separate(ArraySong(samples, 44100))
+    assert np.abs(stems["all"] - samples).max() < 1e-6
+
+
+@pytest.fixture
+def double() -> Iterator[None]:
+    """Set torch's default type to float64, as some programs do."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def test_torchs_default_type_does_not_matter(tiny: Path, double: None) -> None:
+    samples = music(0.5, 48000)
+    stems = Separator(tiny, device="cpu").separate(ArraySong(samples, 48000))
+    assert {stem.dtype for stem in stems.values()} == {np.dtype(np.float32)}
+    assert np.abs(sum(stems.values()) - samples).max() < 1e-4
+
+
+def test_torchs_default_device_does_not_matter(tiny: Path) -> None:
+    samples = music(0.5, 47999)  # a rate that no other test has: its resampler is made here
+    with torch.device("meta"):
+        stems = Separator(tiny, device="cpu").separate(ArraySong(samples, 47999))["vocals"]
+    assert np.array_equal(stems, Separator(tiny, device="cpu").separate(ArraySong(samples, 47999))["vocals"])
+
+
+def test_a_device_of_torch_is_one() -> None:
+    assert Separator(Identity(), device=torch.device("cpu")).device == torch.device("cpu")
+
+
+def test_a_batch_that_is_longer_than_any_song(tiny: Path) -> None:
+    samples = music(2.3, 44100)
+    expected, stems = (
+        Separator(tiny, device="cpu", precision="float32", batch=batch).separate(ArraySong(samples, 44100))
+        for batch in (1, 100_000_000)
+    )
+    assert np.array_equal(stems["vocals"], expected["vocals"])
 
 
 def test_a_model_object_has_its_own_settings() -> None:

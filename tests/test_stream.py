@@ -247,10 +247,27 @@ def test_stream_holds_no_more_than_a_batch() -> None:
 
 
 def test_fade_weighs_only_what_is_inside() -> None:
-    window = fade(100, 10, 20)
+    window = fade(100, 10, 20, 100)
     assert window[:10].eq(0).all()
     assert window[80:].eq(0).all()
     assert window[10:80].gt(0).all()
+    assert window.equal(window.flip(0).roll(-10))
+    for until in (5, 10, 50, 90):
+        assert torch.equal(fade(100, 10, 20, until), window[:until])
+
+
+@pytest.mark.parametrize("even", [False, True])
+@pytest.mark.parametrize("around", [None, 100])
+def test_memory_is_taken_for_the_song_and_not_for_chunks_beyond_it(even: bool, around: int | None) -> None:
+    """Of a terabyte each: a chunk, and a batch of chunks."""
+
+    def inside(mix: Tensor, reach: int = 0) -> Tensor:
+        return identity(mix[..., reach : mix.shape[-1] - reach])
+
+    song = torch.rand(2, 5000)
+    for chunking in (Chunking(2**38, 1000, around=around, even=even), Chunking(2**10, 100, batch=2**28, even=even)):
+        out = whole(blocks(song, 300), inside, chunking)
+        assert (out[0] - song).abs().max() < 1e-6
 
 
 def test_fifo_reads_no_further_than_asked() -> None:
