@@ -235,8 +235,7 @@ class Ffmpeg:
         lossless = codec.codec.lossless  # WavPack, which knows both kinds, counts as lossless
         self.rate, self.channels = codec.rate, codec.channels
         self.is_float = lossless and samples in {"flt", "dbl"}
-        # FFmpeg hands out 20 and 24 bits in 32.
-        depth = {"u8": 8, "s16": 16, "s32": 32 if "32" in codec.name else 24}.get(samples, 32)
+        depth = {"u8": 8, "s16": 16, "s32": 32 if self._fills_32_bits(codec) else 24}.get(samples, 32)
         self.bits = depth if lossless else 16
         self.container = _SHORT_NAMES.get(container.format.name, container.format.name)
         if codec.name == "opus" and self.container == "ogg":
@@ -245,6 +244,17 @@ class Ffmpeg:
         # that is missing, but it is said.
         self.tolerance = self.rate // 2
         self.rounding = self.rate // (500 if lossless or self.container == "m4a" else 20)
+
+    def _fills_32_bits(self, codec: Any) -> bool:
+        """Tell whether samples in 32 bits have so many: FFmpeg hands out 20 and 24 bits in 32 too."""
+        extra = codec.extradata or b""
+        if codec.name == "flac" and len(extra) >= 34:  # STREAMINFO, where 5 bits say how many, less 1
+            return int.from_bytes(extra[12:14], "big") >> 4 & 31 > 23
+        if codec.name == "wavpack":
+            self._file.seek(0)
+            head = self._file.read(32)
+            return head[:4] == b"wvpk" and head[24] & 3 == 3  # bytes of a sample, less 1
+        return "32" in codec.name
 
     def _stated_frames(self, container: InputContainer) -> int | None:
         stream = container.streams.audio[self._stream]

@@ -9,7 +9,9 @@ loudness, encoder, gapless playback, length.
 from __future__ import annotations
 
 import base64
+import os
 import re
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +20,8 @@ from typing import Any, BinaryIO, NamedTuple
 import av
 import mutagen
 from mutagen import id3
+from mutagen.apev2 import APEv2
+from mutagen.asf import ASF
 from mutagen.flac import FLAC, Picture
 from mutagen.mp3 import MP3
 from mutagen.mp4 import MP4, MP4Cover, MP4Tags
@@ -190,7 +194,12 @@ def _read_any(source: str | Path | BinaryIO) -> Tags:
         return _read_mp4(file.tags)
     if isinstance(file, FLAC | OggFileType):
         return Tags(_read_vorbis(file.tags), _vorbis_covers(file))
-    return _read_ffmpeg(source)
+    tags = _read_ffmpeg(source)
+    if isinstance(file.tags, APEv2):
+        tags.covers = _ape_covers(file.tags)
+    elif isinstance(file, ASF):
+        tags.covers = _wma_covers(file.tags)
+    return tags
 
 
 def _read_id3(tags: Any) -> Tags:
@@ -223,6 +232,24 @@ def _vorbis_covers(file: Any) -> list[Cover]:
     return [Cover(p.data, p.mime, p.type, p.desc) for p in pictures if p.mime != "-->"]
 
 
+def _ape_covers(tags: Any) -> list[Cover]:
+    """Read the pictures of WavPack and Monkey's Audio: each the name of a file, a zero, and its bytes."""
+    kinds = {"Cover Art (Front)": _FRONT, "Cover Art (Back)": _FRONT + 1}
+    pictures = {kind: bytes(tags[key].value).partition(b"\0")[2] for key, kind in kinds.items() if key in tags}
+    return [Cover(data, _mime(data), kind) for kind, data in pictures.items()]
+
+
+def _wma_covers(tags: Any) -> list[Cover]:
+    """Read the pictures of WMA: each its type, its size, two texts that end with zeros, and its bytes."""
+    covers = []
+    for picture in tags.get("WM/Picture", []):
+        kind, size = struct.unpack_from("<BI", picture.value)
+        at = len(picture.value) - size
+        mime, description = picture.value[5:at].decode("utf-16-le").split("\0")[:2]
+        covers.append(Cover(picture.value[at:], mime, kind, description))
+    return covers
+
+
 def _read_mp4(tags: Any) -> Tags:
     values: dict[str, list[str]] = {}
     for row in FIELDS:
@@ -245,12 +272,22 @@ def _read_ffmpeg(source: str | Path | BinaryIO) -> Tags:
     if not isinstance(source, str | Path):
         source.seek(0)
     try:
-        opened: Any = str(source) if isinstance(source, str | Path) else source
-        with av.open(opened, options={"format_whitelist": DEMUXERS}, metadata_errors="replace") as file:
-            metadata = {key.lower(): value for key, value in file.metadata.items()}
+        # FFmpeg would take what stands before a colon in a relative path for a protocol.
+        opened: Any = os.path.abspath(source) if isinstance(source, str | Path) else source
+        with av.open(opened, options={"format_whitelist": DEMUXERS}, metadata_errors="surrogateescape") as file:
+            metadata = {key.lower(): _text(value) for key, value in file.metadata.items()}
     except (av.FFmpegError, OSError):
         return Tags()
     return Tags({row.name: [metadata[row.ffmpeg]] for row in FIELDS if metadata.get(row.ffmpeg)})
+
+
+def _text(value: str) -> str:
+    """Take for the letters of Windows what is no UTF-8: RIFF's own tags do not say what they are written in."""
+    data = value.encode("utf-8", "surrogateescape")
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data.decode("cp1252", "replace")
 
 
 def _mime(data: bytes) -> str:

@@ -48,6 +48,7 @@ class StemWriter:
         tags_from: the song whose tags and cover art are copied.
         in_title: write the stems' names into their titles too.
         gains: asked at the song's end what to multiply each stem by.
+        kept: stems that are on file already: they are written no more, but count for the gain.
 
     Attributes:
         gain: what all stems were multiplied by, beside `gains`; known after leaving.
@@ -73,6 +74,7 @@ class StemWriter:
         tags_from: str | Path | None = None,
         in_title: bool = False,
         gains: Callable[[], Mapping[str, float]] | None = None,
+        kept: Collection[str] = (),
     ) -> None:
         if clip == "none" and format.bounded:
             raise UsageError(f"--clip none: {format} has a full scale; add --format wav --bits float")
@@ -85,7 +87,7 @@ class StemWriter:
         self._clip = clip
         self._tags_from, self._in_title = tags_from, in_title
         self._gains = gains
-        self._peaks = dict.fromkeys(paths, 0.0)
+        self._peaks = dict.fromkeys((*paths, *kept), 0.0)
         self._frames = 0
         self._strange = 0
         self._files: dict[str, EncodedFile] = {}
@@ -125,7 +127,8 @@ class StemWriter:
 
     def write(self, stems: Mapping[str, NDArray[np.float32]]) -> None:
         """Append a block (channel, time) to every stem; all blocks are of the same length."""
-        blocks = {name: self._measured(name, stems[name]) for name in self._paths}
+        measured = {name: self._measured(name, stems[name]) for name in self._peaks}
+        blocks = {name: measured[name] for name in self._paths}
         lengths = {block.shape for block in blocks.values()}
         if len(lengths) != 1 or lengths.pop()[0] != self._channels:
             shapes = ", ".join(f"{name} {block.shape}" for name, block in blocks.items())
@@ -151,8 +154,8 @@ class StemWriter:
         return block
 
     def _finish(self) -> None:
-        gains = dict.fromkeys(self._paths, 1.0) | dict(self._gains() if self._gains else {})
-        peak = max(gains[name] * self._peaks[name] for name in self._paths)
+        gains = dict.fromkeys(self._peaks, 1.0) | dict(self._gains() if self._gains else {})
+        peak = max(gains[name] * self._peaks[name] for name in self._peaks)
         if self._rescales and peak > 1:
             self.gain = _CEILING / peak
         if self._spool is not None and any(self.gain * gains[name] != 1 for name in self._paths):

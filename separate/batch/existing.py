@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 
 from separate.audio.fileset import shown
@@ -77,7 +78,8 @@ class Known:
         wanted = {stem: path for stem, path in job.outputs.items() if stem not in there or stem in other}
         if not wanted:
             return replace(job, skip=True)
-        return replace(job, outputs=wanted, replace=bool(other), why=next(iter(other.values()), ""))
+        kept = tuple(stem for stem in job.outputs if stem not in wanted)
+        return replace(job, outputs=wanted, kept=kept, replace=bool(other), why=next(iter(other.values()), ""))
 
     def _otherwise(self, job: Job, path: Location) -> str:
         """Say why a file of ours is not what this batch would write. Files of others, or edited, are none of ours."""
@@ -133,18 +135,18 @@ def same_song(song: str, known: Stamp | None) -> bool:
 
 def sweep(records: Records, folder: Location) -> None:
     """Remove what a run that was killed had not completed, as far as the journal knows where in the folder that is."""
-    clean({folder, *((folder / name).parent for name in records.begun if not leaves(name))})
+    clean({folder, *((folder / name).parent for name in records.begun if not leaves(name))}, folder)
 
 
-def clean(folders: Iterable[Location]) -> None:
-    """Remove files that were not completed, and folders if nothing else is in them."""
+def clean(folders: Iterable[Location], out: Location | None) -> None:
+    """Remove files that were not completed, and folders below `out` if nothing else is in them."""
     for folder in folders:
         if not isinstance(folder, Path):
             remove_leftovers()  # in a store nothing is to be seen before it is complete
             return
         with contextlib.suppress(OSError):
             drop_parts(folder)
-            for each in (folder, *folder.parents):  # up to the output folder, which has its journal
+            for each in takewhile(lambda each: each != out, (folder, *folder.parents)):
                 each.rmdir()
 
 

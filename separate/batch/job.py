@@ -32,6 +32,8 @@ class Job:
     replace: bool = False  # files that are there may be overwritten
     why: str = ""  # ... for this reason
     seconds: float | None = None  # how long it is, as far as its header says
+    track: str = ""  # what the song is called in templates
+    kept: tuple[str, ...] = ()  # stems whose files are there and stay: the others must be as loud beside them
 
     @property
     def todo(self) -> bool:

@@ -8,9 +8,11 @@
 A line is on the disk before what it announces happens, and a song's files are on the disk before its "done" is. So
 after a kill or a power cut the journal never says more than is true. `made` is what decides the stems' bytes besides
 the song: the checkpoint's hash and the options. Files are named from the output folder on: it can be moved. If that is
-at a URL, the journal stays on this machine, for what is in a store cannot be appended to.
+at a URL, the journal stays on this machine, for what is in a store cannot be appended to. A journal that is elsewhere
+may serve several folders: there "batch" says `out`, and what follows, up to the next one, is of that folder.
 
-The open file is the lock as well: the system lets go of it when its process ends, however that happens.
+The open file is the lock as well, and so is the output folder: the system lets go of them when their process ends,
+however that happens.
 """
 
 from __future__ import annotations
@@ -51,12 +53,14 @@ class Record:
     made: Made
     input: Stamp | None
     output: Stamp
+    gain: float = 1.0  # that all stems of the song were turned down by
 
 
 class Records:
-    """What a journal says, event after event."""
+    """What a journal says, event after event, of the output folder `out`; "" is its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, out: str = "") -> None:
+        self.out, self.elsewhere = out, False
         self.done: dict[str, Record] = {}  # file -> what it is
         self.begun: dict[str, str] = {}  # file -> the song that was being separated into it
         self.owner = "another run"  # who began the last batch
@@ -66,16 +70,19 @@ class Records:
         """Take in an event."""
         if event["event"] == "batch":
             self.owner = f"process {event['pid']} on {event['host']}"
+            self.elsewhere = event.get("out", self.out) != self.out
+        elif self.elsewhere:
+            return
         elif event["event"] == "begin":
             self.begun |= dict.fromkeys(map(inside, event["outputs"].values()), event["song"])
         elif event["event"] == "failed":
             self._end(event["outputs"].values())
         elif event["event"] == "done":
             source = Stamp(**event["input"]) if event["input"] else None
-            found = {}
+            found, gain = {}, float(event.get("gain", 1.0))
             for output in event["outputs"].values():
                 rest = {key: value for key, value in output.items() if key != "file"}
-                found[inside(output["file"])] = Record(dict(event["made"]), source, Stamp(**rest))
+                found[inside(output["file"])] = Record(dict(event["made"]), source, Stamp(**rest), gain)
             self._end(found)
             self.done |= found
 
@@ -91,9 +98,12 @@ def inside(name: str) -> str:
     return name
 
 
-def read_records(folder: Path) -> Records:
-    """Read the journal of an output folder; without one, nothing is known. Lines that make no sense are passed over."""
-    records = Records()
+def read_records(folder: Path, out: Location | None = None) -> Records:
+    """Read a journal, of the output folder `out` if that is another; without one, nothing is known.
+
+    Lines that make no sense are passed over.
+    """
+    records = Records(_other(folder, out))
     path = folder / NAME
     if not path.is_file():
         return records
@@ -104,6 +114,13 @@ def read_records(folder: Path) -> Records:
     except OSError as error:
         raise OutputError(f"{shown(path)}: the journal cannot be read: {error.strerror or error}") from error
     return records
+
+
+def _other(folder: Path, out: Location | None) -> str:
+    """Name the output folder that a journal tells of, if that is not its own."""
+    if out is None or out == folder:
+        return ""
+    return str(out.resolve()) if isinstance(out, Path) else redacted(str(out))
 
 
 def _take(line: bytes, records: Records, path: Path) -> None:
@@ -130,7 +147,7 @@ def journal_folder(out: Location, chosen: Path | None = None) -> Path:
         return chosen
     if isinstance(out, Path):
         return out
-    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    state = Path(os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state"))
     protocol, _, path = str(out).partition("://")
     return state.joinpath("separate", *(quote(part, safe=" ") for part in (protocol, *path.split("/")) if part))
 
@@ -151,21 +168,32 @@ class Journal:
         self.folder = folder
         self.out = folder if out is None else out
         self.made = made
-        self._made_folders = [each for each in (folder, *folder.parents) if not each.exists()]
+        self._made_folders = {top: _missing(top) for top in {folder, self.out} if isinstance(top, Path)}
         self._path = folder / NAME
         self._new = not self._path.exists()
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            for top in self._made_folders:
+                top.mkdir(parents=True, exist_ok=True)
             self._file = self._locked()
         except FileExistsError as error:
-            raise OutputError(f"{shown(folder)}: is a file, not a folder: choose another with --out") from error
+            option = "--out" if self.out in (folder, Path(error.filename)) else "--journal"
+            raise OutputError(
+                f"{shown(error.filename)}: is a file, not a folder: choose another with {option}"
+            ) from error
         except OSError as error:
             raise output_error(folder, error) from error
         try:
-            self.records = read_records(folder)
-            self._append("batch", pid=os.getpid(), host=socket.gethostname(), separate=__version__)
+            self._hold = _held(self.out)
         except BaseException:
             self._file.close()
+            raise
+        try:
+            other = _other(folder, self.out)
+            self.records = read_records(folder, self.out)
+            where = {"out": other} if other else {}
+            self._append("batch", pid=os.getpid(), host=socket.gethostname(), separate=__version__, **where)
+        except BaseException:
+            self._let_go()
             raise
         if self._new:
             sync_folder(folder)
@@ -181,9 +209,16 @@ class Journal:
         if self._new and not begun and not self.records.done:
             with contextlib.suppress(OSError):
                 self._path.unlink()
-                for folder in self._made_folders:
+        for folders in self._made_folders.values():
+            with contextlib.suppress(OSError):  # something is in them
+                for folder in folders:
                     folder.rmdir()
+        self._let_go()
+
+    def _let_go(self) -> None:
         self._file.close()
+        if self._hold is not None:
+            os.close(self._hold)
 
     def begin(self, job: Job) -> None:
         """Write down that a song's files are going to be written."""
@@ -251,12 +286,31 @@ class Journal:
             file.close()
 
 
-def lock(file: IO[bytes]) -> bool:
+def _missing(folder: Path) -> list[Path]:
+    """List what has to be made for a folder to be there, itself first."""
+    return [each for each in (folder, *folder.parents) if not each.exists()]
+
+
+def _held(out: Location) -> int | None:
+    """Lock an output folder, whose journal may be elsewhere; None where folders know no locks."""
+    if sys.platform == "win32" or not isinstance(out, Path):
+        return None
+    hold = os.open(out, os.O_RDONLY)
+    if lock(hold):
+        return hold
+    os.close(hold)
+    raise OutputError(
+        f"{shown(out)}: another run writes there just now: wait until it is through, or choose another --out"
+    )
+
+
+def lock(file: IO[bytes] | int) -> bool:
     """Lock an open file against other processes; False if one of them has it. Some file systems know no locks."""
     try:
         if sys.platform == "win32":
             import msvcrt
 
+            assert not isinstance(file, int)
             file.seek(2**30)  # far behind the text, which others may then still read
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
         else:

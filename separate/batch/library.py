@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from separate.audio.url import is_url
 from separate.batch.inputs import Found
 from separate.batch.job import Job
 from separate.batch.plan import Planner, real
@@ -36,11 +35,11 @@ class Library:
     def add(self, found: Iterable[Found]) -> None:
         """Take in songs; one that is named twice is done once."""
         for song, track in found:
-            place = song if is_url(song) else os.path.abspath(song)
+            place = real(song)
             words = ("", str(track)) if isinstance(track, InputError) else (track, "")
             row = [os.fsencode(word) for word in (place, song, *words)]
             if self.disk.execute("INSERT OR IGNORE INTO songs VALUES (?, ?, ?, ?)", row).rowcount:
-                self.planner.sources[real(song)] = song
+                self.planner.sources[place] = song
 
     def jobs(self, settle: Callable[[Job], Job]) -> Iterator[Job]:
         """Yield a job for every song as it is wanted, `settle`d by threads that are a few songs ahead."""

@@ -22,7 +22,7 @@ from separate.audio.writer import StemWriter
 from separate.batch.job import Job, Notice, Output, Progress, Result
 from separate.batch.mixdown import Mixer
 from separate.batch.stamp import Stamp, peek, stamp, sync_folder
-from separate.errors import DeviceMemoryError, InputError, SeparateError
+from separate.errors import DeviceMemoryError, InputError, SeparateError, UsageError
 from separate.separator import Separator, Stems
 from separate.stream import out_of_memory
 
@@ -65,9 +65,9 @@ def do(job: Job, separator: Separator, output: Output, notice: Notice, progress:
     with AudioReader(*source) as song:
         say_what_differs(song, output, notice)
         rate, frames, done = output.rate_of(song), output.frames_of(song), 0
-        mixer = Mixer(output.mixdown, job.outputs, rate)
+        mixer = Mixer(output.mixdown, (*job.outputs, *job.kept), rate)
         stream = separator.stream(song, stems=mixer.stems, start=output.start, end=output.end, rate=rate)
-        with closing(stream) as blocks, open_writer(job, song, output, mixer) as writer:
+        with closing(stream) as blocks, open_writer(job, song, output, mixer, before) as writer:
             for stems in blocks:
                 writer.write(mixer.mix(stems))
                 done += next(iter(stems.values())).shape[1]
@@ -127,10 +127,12 @@ def say_what_differs(song: AudioReader, output: Output, notice: Notice) -> None:
         notice(f"{song.name}: its {song.channels} channels are separated in pairs, 1 and 2, 3 and 4, and so on")
 
 
-def open_writer(job: Job, song: AudioReader, output: Output, mixer: Mixer) -> StemWriter | Pipe:
+def open_writer(job: Job, song: AudioReader, output: Output, mixer: Mixer, version: Stamp | None) -> StemWriter | Pipe:
     """Open the files of a song, or standard output."""
     format_, rate = output.format_of(song), output.rate_of(song)
     if output.stdout is not None:
+        if output.clip == "none" and format_.bounded:
+            raise UsageError(f"--clip none: {format_} has a full scale; add --bits float")
         return Pipe(output.stdout, rate, song.channels, format_.bits or "float")
     return StemWriter(
         job.outputs,
@@ -140,7 +142,8 @@ def open_writer(job: Job, song: AudioReader, output: Output, mixer: Mixer) -> St
         clip=output.clip,
         frames=output.frames_of(song),
         force=job.replace,
-        tags_from=None if job.song == "-" else job.song,
+        kept=job.kept,
+        tags_from=job.song if version else None,  # what gives its bytes once only would be waited for
         in_title=output.mixdown.in_title,
         gains=mixer.gains if mixer.settles and (output.clip != "none" or output.mixdown.level) else None,
     )

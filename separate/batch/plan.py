@@ -42,7 +42,8 @@ def leaves(name: str) -> bool:
 
 def model_label(model: str) -> str:
     """Name a model in a path: the name of the registry, or the file's without its suffix."""
-    return PurePath(model.partition("@")[0]).name.removesuffix(".safetensors")
+    name = model.partition("@")[0] if model.startswith("hf:") else model  # without the revision
+    return PurePath(name).name.removesuffix(".safetensors")
 
 
 def plan(
@@ -69,8 +70,8 @@ class Planner:
         """List a job for every song; one that is named twice is done once."""
         once: dict[str, Found] = {}
         for song, track in found:
-            once.setdefault(song if is_url(song) else os.path.abspath(song), (song, track))
-        self.sources.update({real(song): song for song, _ in once.values() if song != "-"})
+            once.setdefault(real(song), (song, track))
+        self.sources.update({place: song for place, (song, _) in once.items() if song != "-"})
         return [self.job(song, track) for song, track in once.values()]
 
     def job(self, song: str, track: str | InputError) -> Job:
@@ -86,7 +87,7 @@ class Planner:
         places = {os.path.join(folders[path.parent], path.name): path for path in outputs.values()}
         error = self.clash(song, places)
         self.taken.update(dict.fromkeys(places, song))
-        return Job(song, outputs, error)
+        return Job(song, outputs, error, track=track)
 
     def clash(self, song: str, outputs: Mapping[str, Location]) -> SeparateError | None:
         """Find the first output that another song of the batch writes too, or that is a song of the batch itself."""
@@ -95,10 +96,16 @@ class Planner:
                 whose = "itself" if self.sources[place] == song else self.sources[place]
                 return OutputError(f"{song}: its output {path} would overwrite {whose}; choose another --out or --name")
             if (other := self.taken.get(place, song)) != song:
-                return OutputError(
-                    f"{song}: its output {path} is that of {other} too; add {{suffix}} or more to --name"
-                )
+                return OutputError(f"{song}: its output {path} is that of {other} too; {self.remedy(song, other)}")
         return None
+
+    def remedy(self, song: str, other: str) -> str:
+        """Say how two songs get outputs of their own."""
+        if "{track" not in self.template:
+            return "add {track} to --name"
+        if path_in(song).suffix != path_in(other).suffix and "{suffix" not in self.template:
+            return "add {suffix} or more to --name"
+        return "separate the folder that both are in, or give one of them another --out"
 
 
 def real(place: str | Location) -> str:

@@ -283,7 +283,7 @@ class Team:
             ray.wait([*self.busy], num_returns=len(self.busy), timeout=PATIENCE)  # then they write no more
         for _, task in self.busy.values():
             self.left |= folders(task.job)
-        clean(self.left)
+        clean(self.left, self.crew.folder)
 
 
 def run(

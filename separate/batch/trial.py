@@ -14,6 +14,8 @@ from separate.separator import ArraySong, Separator
 
 __all__ = ["Trial", "try_out"]
 
+LONGEST = 600  # seconds of noise: songs are hardly longer, whatever the batch
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -27,7 +29,7 @@ class Trial:
 def try_out(separator: Separator) -> Trial:
     """Separate as much noise as the model takes at once."""
     chunking, rate = separator.chunking, separator.sample_rate
-    length = (chunking.batch - 1) * chunking.hop + chunking.segment
+    length = min((chunking.batch - 1) * chunking.hop + chunking.segment, LONGEST * rate)
     noise = np.random.default_rng(0).uniform(-0.1, 0.1, (2, length)).astype(np.float32)
     begun = time.monotonic()
     separator.separate(ArraySong(noise, rate))

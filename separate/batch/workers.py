@@ -32,6 +32,7 @@ class Crew:
     devices: Sequence[str]
     settings: dict[str, Any]  # of each one's Separator, but for the device
     output: Output
+    folder: Location  # that stems go to
     # Is called in each process first, and what it returns is told how much of a song is done; a function of a module.
     prepare: Callable[[], Callable[[int], None]] = lambda: lambda done: None
 
@@ -132,7 +133,7 @@ def run(
         for worker in workers:
             worker.process.join()
             left |= {path.parent for path in worker.job.outputs.values()} if worker.job else set()
-        clean(left)
+        clean(left, crew.folder)
 
 
 def work(pipe: Connection, crew: Crew, device: str) -> None:

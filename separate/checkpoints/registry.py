@@ -90,17 +90,18 @@ def registry() -> dict[str, Checkpoint]:
         raise CheckpointError("checkpoints.toml is missing from this installation: install the package again")
     own = settings_folder() / "checkpoints.toml"
     named = os.environ.get(VARIABLE)
-    places = [ours, *([own] if own.is_file() else []), *([Path(named)] if named else [])]
+    places = [ours, *([own] if os.path.isfile(own) else []), *([Path(named)] if named else [])]
     return {name: row for place in places for name, row in _rows(place).items()}
 
 
 def settings_folder() -> Path:
     """Say where the user's settings are."""
+    home = os.path.expanduser("~")  # "~" of a user whom nobody knows: nothing is there
     if sys.platform == "win32":
-        return Path(os.environ.get("APPDATA", Path.home())) / "separate"
+        return Path(os.environ.get("APPDATA") or home) / "separate"
     if sys.platform == "darwin":
-        return Path.home() / "Library/Application Support/separate"
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "separate"
+        return Path(home, "Library/Application Support/separate")
+    return Path(os.environ.get("XDG_CONFIG_HOME") or f"{home}/.config") / "separate"
 
 
 def read_registry(path: Path) -> dict[str, Checkpoint]:

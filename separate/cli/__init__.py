@@ -14,7 +14,7 @@ from separate.cli.convert import convert_command
 from separate.cli.evaluate import evaluate_command
 from separate.cli.models import models_app
 from separate.cli.player import player_command
-from separate.cli.process import hush, interruptible
+from separate.cli.process import hush, interruptible, open_streams
 from separate.cli.publish import publish_command
 from separate.cli.run import run_command
 from separate.cli.text import one_line
@@ -58,7 +58,8 @@ class Command(TyperCommand):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             # Threads may be deep in a model, but nothing half-written is left: there is nothing to wait for.
-            print("\nseparate: interrupted; what was not complete has been removed", file=sys.stderr, flush=True)
+            with contextlib.suppress(OSError):  # the terminal may be gone
+                print("\nseparate: interrupted; what was not complete has been removed", file=sys.stderr, flush=True)
             os._exit(130)
         except BrokenPipeError:
             os._exit(141)  # what shells report for it
@@ -91,6 +92,7 @@ app.command("publish", cls=Command)(publish_command)
 def main() -> None:
     """Run the command line and leave with its exit code."""
     hush()
+    open_streams()
     try:
         code = app(standalone_mode=False)
     except SeparateError as error:

@@ -101,7 +101,7 @@ def seconds(text: str) -> float:
         numbers = [float(part) for part in parts]
     except ValueError:
         numbers = []
-    if not 1 <= len(numbers) <= 3 or not all(0 <= n < float("inf") for n in numbers):
+    if not 1 <= len(numbers) <= 3 or not all(0 <= n < 1e9 for n in numbers):
         raise UsageError(f"{text!r} is no time: write seconds (83.5), m:s (1:23.5) or h:m:s")
     return float(sum(n * 60**i for i, n in enumerate(reversed(numbers))))
 

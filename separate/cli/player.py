@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from math import isclose, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,11 +16,12 @@ from separate.cli.text import one_line
 from separate.errors import SeparateError, UsageError
 
 if TYPE_CHECKING:
-    from separate.batch.job import Output, Result
+    from separate.batch.job import Job, Output, Result
     from separate.cli.options import Options
 
 __all__ = ["player_command", "with_pages"]
 
+ALIKE = 1e-5  # share of a gain by which it may be another when a song is separated again
 FOLDER_HELP = "Stems of a song, or folders of them."
 SONG_HELP = "The song itself, to compare. [dim]default: original, mixture or mix in FOLDER[/dim]"
 
@@ -49,11 +51,11 @@ def player_command(
         try:
             with bar(chosen.title, quiet) as progress:
                 paths = write(chosen, report_too=report, force=force, progress=progress)
-        except SeparateError as error:
+        except Exception as error:
             if len(songs) == 1:
                 raise
             failed = True
-            print(f"separate: {one_line(str(error))}", file=sys.stderr, flush=True)
+            print(f"separate: {one_line(str(explained(str(found.page.parent), error)))}", file=sys.stderr, flush=True)
             continue
         done.append(chosen)
         say(paths[0], quiet)
@@ -83,32 +85,71 @@ def say(path: Path, quiet: bool) -> None:
         print(one_line(f"{path}: {path.stat().st_size / 1e6:.1f} MB"), flush=True)
 
 
+def explained(name: str, error: Exception) -> SeparateError:
+    """Describe in a line what went wrong with a page, foreseen or not: it stops no other song."""
+    if isinstance(error, SeparateError):
+        return error
+    from separate.batch.local import unexpected
+
+    return unexpected(name, error)
+
+
 def with_pages(results: Iterator[Result], options: Options, output: Output) -> Iterator[Result]:
     """Add the pages and reports that are asked for, song by song, before each song's result is told."""
+    if not options.player and not options.report:
+        yield from results
+        return
+    from separate.audio.url import location
+    from separate.batch.journal import journal_folder, read_records
+
+    # How far stems were turned down that are left as they are is known from earlier runs alone.
+    out = location(options.out)
+    records = read_records(journal_folder(out, options.journal), out)
+    gains = {file: record.gain for file, record in records.done.items()}
     for result in results:
-        if (options.player or options.report) and not result.error:
+        if not result.error:
             try:
-                add_page(result, options, output)
-            except SeparateError as error:
-                yield replace(result, status="failed", error=error)
+                add_page(result, options, output, gains)
+            except Exception as error:
+                yield replace(result, status="failed", error=explained(result.song, error))
                 continue
         yield result
 
 
-def add_page(result: Result, options: Options, output: Output) -> None:
+def add_page(result: Result, options: Options, output: Output, gains: Mapping[str, float]) -> None:
     """Write the page and the report of one song, if it was done just now or has none."""
-    from separate.audio.url import is_url, path_in
+    from separate.audio.fileset import shown
+    from separate.audio.url import is_url, name_below, path_in
+    from separate.batch.stamp import is_there
     from separate.player.files import write
-    from separate.player.folder import Part, song_of
+    from separate.player.folder import Part, Song
 
+    out, page, outputs = places(result.job, options, output)
+    stems = {stem: path for stem, path in outputs.items() if is_there(path)}
+    turned = [
+        result.gain if stem in result.written else gains.get(name_below(path, out), nan) for stem, path in stems.items()
+    ]
+    gain = turned[0] if all(isclose(each, turned[0], rel_tol=ALIKE) for each in turned) else None
     whole = None if result.song == "-" or is_url(result.song) else Path(result.song)
     title = "stdin" if result.song == "-" else path_in(result.song).stem
-    outputs = {stem: Path(str(path)) for stem, path in result.outputs.items()}
-    song = song_of(title, outputs, whole, Part(output.start, output.end, result.gain))
+    song = Song(shown(title), stems, page, whole, Part(output.start, output.end, gain))
     main = song.page if options.player else song.beside("report.json")
     if result.status == "skipped" and main.exists():
         return
-    extra: dict[str, object] = {"model": options.model}
+    extra: dict[str, object] = {"model": options.model, "gain": gain}
     if result.status == "done":
-        extra |= {"gain": result.gain, "times_real_time": round(result.audio_seconds / max(result.seconds, 1e-9), 2)}
+        extra |= {"times_real_time": round(result.audio_seconds / max(result.seconds, 1e-9), 2)}
     write(song, player=options.player, report_too=options.report, extra=extra, force=options.force)
+
+
+def places(job: Job, options: Options, output: Output) -> tuple[Path, Path, dict[str, Path]]:
+    """Name the output folder, a song's page, and the files of all its stems: a job has only those that were missing."""
+    from separate.audio.url import location, path_in
+    from separate.batch.plan import Planner
+    from separate.player.folder import page_name
+
+    out = Path(str(location(options.out)))  # pages are for this machine, where file:// is a path too
+    planner = Planner(out, options.template, model=options.model, stems=output.mixdown.names, ext=options.kind)
+    outputs = planner.job(job.song, job.track).outputs
+    page = page_name(options.template, **planner.fields, track=job.track, suffix=path_in(job.song).suffix[1:])
+    return out, out / page, {stem: Path(str(place)) for stem, place in outputs.items()}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import os
 import signal
 import sys
 import warnings
@@ -10,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
-__all__ = ["hush", "interruptible", "settle", "tune"]
+__all__ = ["hush", "interruptible", "open_streams", "settle", "tune"]
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of glibc's mallopt
 KEPT = 2**28  # bytes: larger tensors are given back
@@ -24,6 +26,15 @@ def hush() -> None:
     """
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
+
+
+def open_streams() -> None:
+    """Have all three standard streams, whoever closed one, and write names that an encoding lacks all the same."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # or the next file that is opened would have its number
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 (until the end)
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def settle() -> Callable[[int], None]:
@@ -80,7 +91,7 @@ class Tidy:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[Callable[[], None]]:
-    """Turn Ctrl-C, and what asks a service to stop, into KeyboardInterrupt.
+    """Turn Ctrl-C, a terminal that is closed, and what asks a service to stop, into KeyboardInterrupt.
 
     A codec that calls back into Python swallows it. So who works in blocks calls what this yields after each: it raises
     KeyboardInterrupt again once there has been one.
@@ -96,7 +107,8 @@ def interruptible() -> Iterator[Callable[[], None]]:
         if asked:
             raise KeyboardInterrupt
 
-    numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
+    ends = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}  # Windows has no SIGHUP
+    numbers = [n for n in ends if signal.getsignal(n) is not signal.SIG_IGN]
     before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield check

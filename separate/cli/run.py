@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 
 from separate.cli.options import MANY, TALK, Options, option, part, with_options
-from separate.errors import UsageError
+from separate.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from separate.batch.job import Job, Output, Progress
@@ -63,9 +63,12 @@ def run_command(
         from separate.cli.cluster import separate_library
 
         return separate_library(names, mixdown.names, options, output_of(options, mixdown, None))
-    out = location("." if stdout else options.out)
-    jobs = plan(names, out, options.template, model=options.model, stems=mixdown.names, ext=options.kind)
+    jobs = plan(
+        names, location(options.out), options.template, model=options.model, stems=mixdown.names, ext=options.kind
+    )
     output = output_of(options, mixdown, stdout)
+    if "-" in names and len(options.devices) > 1:
+        raise UsageError("- is a song that one process reads: leave --jobs and several devices out")
     if stdout and len(jobs) > 1:
         raise UsageError("--out - writes one stem of one song, and there are more: choose one")
 
@@ -138,7 +141,7 @@ def show_plan(jobs: Sequence[Job], options: Options, output: Output, reporter: R
     from separate.cli.text import clock, one_line
 
     out = location(options.out)
-    records = read_records(journal_folder(out, options.journal))
+    records = read_records(journal_folder(out, options.journal), out)
     known = Known(out, records, how_made(options), options.existing, options.resume)
     with reporter:
         settled, needs = preflight(
@@ -181,12 +184,13 @@ def foretell(needs: Needs, options: Options, reporter: Reporter) -> None:
 
 def resuming() -> str:
     """Write the command that goes on with this one."""
-    given = [word for word in sys.argv[1:] if word != "--resume"]
-    return shlex.join(["separate", *given, "--resume"])
+    given = [word for word in sys.argv[1:] if word not in ("--resume", "--skip-existing")]
+    return shlex.join(["separate", "--resume", *given])  # before a "--"
 
 
 def doer(options: Options, output: Output, reporter: Reporter, interrupted: Callable[[], None]) -> Doer:
     """Get those ready who separate: this process, or several."""
+    from separate.audio.url import location
     from separate.cli.process import settle, tune
 
     if options.cluster:
@@ -209,7 +213,7 @@ def doer(options: Options, output: Output, reporter: Reporter, interrupted: Call
     if len(devices) > 1:
         from separate.batch import workers
 
-        crew = workers.Crew(devices, settings, output, settle)
+        crew = workers.Crew(devices, settings, output, location(options.out), settle)
         return partial(workers.run, crew=crew, notice=reporter.once, progress=progress)
     tidy = tune()
 
@@ -305,6 +309,8 @@ def check_stdout(inputs: list[str], stems: Sequence[str], options: Options, dry_
         raise UsageError("--out - writes one song: leave --resume and --jobs out")
     if len(stems) > 1 or len(inputs) > 1 or Path(inputs[0]).is_dir():
         raise UsageError("--out - writes one stem of one song: choose it with --stems")
+    if sys.__stdout__ is None:
+        raise OutputError("--out -: standard output is closed")
     return sys.stdout.buffer
 
 

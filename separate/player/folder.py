@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -13,20 +13,21 @@ from separate.audio.fileset import shown
 from separate.audio.reader import AUDIO_SUFFIXES
 from separate.errors import InputError
 
-__all__ = ["Part", "Song", "song_of", "songs_in"]
+__all__ = ["Part", "Song", "page_name", "songs_in"]
 
 ORDER = ("vocals", "drums", "bass", "guitar", "piano", "other")
 ORIGINALS = ("original", "mixture", "mix")
 BETWEEN = " _-.()[]"  # what stands between a song's name and a stem's
+STEM = "\3"  # stands for any stem in a path
 
 
 @dataclass(frozen=True)
 class Part:
-    """What the stems are of the song: seconds of it, times a gain."""
+    """What the stems are of the song: seconds of it, times a gain, which is None if it is not the same for all."""
 
     start: float = 0.0
     end: float | None = None
-    gain: float = 1.0
+    gain: float | None = 1.0
 
 
 @dataclass(frozen=True)
@@ -101,18 +102,19 @@ def shared(names: Sequence[str]) -> str:
     return common
 
 
-def song_of(title: str, stems: Mapping[str, Path], original: Path | None, part: Part) -> Song:
+def page_name(template: str, *, model: str, ext: str, track: str, suffix: str) -> str:
     """Choose where the page of stems goes that were just written: beside them, under a name that is the song's alone.
 
     That is `index.html` where files are called as their stems, and `song.html` where they are `song_vocals.wav`.
     """
-    folder = Path(os.path.commonpath([path.parent for path in stems.values()]))
-    rests = Counter(without(path.stem, stem).strip(BETWEEN) for stem, path in stems.items())
-    name = rests.most_common(1)[0][0] or "index"  # most: a song may be called like one of its stems
-    return Song(shown(title), stems, folder / f"{name}.html", original, part)
+    # The song's own names come in last: what is taken away around the stem is the template's.
+    name = template.format(model=model, ext=ext, track="\1", suffix="\2", stem=STEM)
+    *folders, last = map(without_stem, re.sub(r"\.\w+$", "", name).split("/"))
+    parts = [*filter(None, folders), last or "index"]
+    return f"{'/'.join(parts)}.html".translate({1: track, 2: suffix})
 
 
-def without(name: str, stem: str) -> str:
-    """Take a stem's name out of a file's, where it stands last."""
-    before, _, after = name.rpartition(stem)
-    return before + after
+def without_stem(part: str) -> str:
+    """Take the stem out of a part of a path, and what stands between it and the rest."""
+    between = f"[{re.escape(BETWEEN)}]*"
+    return re.sub(between + STEM + between, " ", part).strip() if STEM in part else part

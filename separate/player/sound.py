@@ -68,8 +68,9 @@ class Mp3:
 
     def write(self, block: NDArray[np.float32]) -> None:
         """Append a block (channel, time)."""
-        samples = np.ascontiguousarray(block[: self._channels])
-        frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=_LAYOUTS[self._channels])
+        # Packed: PyAV 18.1 writes beyond the list of planes of 8 channels.
+        samples = np.ascontiguousarray(block[: self._channels].T).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(samples, format="flt", layout=_LAYOUTS[self._channels])
         frame.sample_rate, frame.time_base, frame.pts = self._from, Fraction(1, self._from), self._written
         self._written += block.shape[1]
         for resampled in self._resampler.resample(frame):

@@ -95,8 +95,9 @@ def listen(
             recorders.append(Recorder(ORIGINAL, original, song.part, sound, loudness))
         length = max(expected.values(), default=1.0)
         check_size(recorders[0].reader.name, length, len(recorders) if sound else 0)
-        # A song whose rate or channels are not its stems' is not their sum.
+        # A song whose rate or channels are not its stems' is not their sum, nor if they were not turned down alike.
         alike = len({(recorder.reader.rate, recorder.reader.channels) for recorder in recorders}) == 1
+        alike &= song.part.gain is not None
         error = 0.0
         for blocks in steps(recorders):
             if recorders[0].seconds > length:  # it was not known before, or wrong
@@ -118,11 +119,12 @@ class Recorder:
     def __init__(self, name: str, reader: AudioReader, part: Part, sound: bool, loudness: bool) -> None:
         self.name = name
         self.reader = reader
-        self.gain = np.float32(part.gain)
+        self.gain = np.float32(1.0 if part.gain is None else part.gain)
         self.frames = 0
         self.energy = 0.0
-        end = None if part.end is None else round(part.end * reader.rate)
-        self.blocks = reader.blocks(round(part.start * reader.rate), end)
+        first = round(part.start * reader.rate)
+        last = None if part.end is None else max(first + 1, round(part.end * reader.rate))  # as it was separated
+        self.blocks = reader.blocks(first, last)
         self.sound = Mp3(reader.rate, reader.channels) if sound else None
         self.loudness = meter(reader) if loudness else None
         self.peaks = Columns(np.max, STEP, COLUMNS)

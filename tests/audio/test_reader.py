@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import av
 import mutagen.mp4
 import numpy as np
 import pytest
@@ -77,6 +78,25 @@ def test_lossless_formats_that_ffmpeg_reads(tmp_path: Path, codec: str) -> None:
     assert heard.shape == audio.shape
     assert np.abs(heard - audio).max() < 0.01  # FFmpeg's samples were scaled by a little less than full scale
     assert delay(heard, audio) == 0
+
+
+@pytest.mark.parametrize("bits", [24, 32])
+@pytest.mark.parametrize(("suffix", "codec", "kind"), [("flac", "flac", "s32"), ("wv", "wavpack", "s32p")])
+def test_integers_of_32_bits(tmp_path: Path, suffix: str, codec: str, kind: str, bits: int) -> None:
+    path = tmp_path / f"song.{suffix}"
+    samples = (music(4096).astype(np.float64) * 2**31).astype(np.int32) >> (32 - bits) << (32 - bits)
+    packed = samples if kind == "s32p" else samples.T.reshape(1, -1)
+    with av.open(str(path), "w") as container:
+        options = {"strict": "experimental", "bits_per_raw_sample": str(bits)}
+        stream: Any = container.add_stream(codec, rate=44100, layout="stereo", options=options)
+        stream.format = kind
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(packed), kind, "stereo")
+        frame.sample_rate = 44100
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with AudioReader(path) as song:
+        assert (song.bits, song.is_float) == (bits, False)
+    assert np.array_equal(read(path), samples.astype(np.float32) / np.float32(2**31))
 
 
 SNDFILE = {"ogg": ("VORBIS", "OGG", 44100), "opus": ("OPUS", "OGG", 48000), "mp3": ("MPEG_LAYER_III", "MP3", 44100)}

@@ -17,6 +17,9 @@ import pytest
 import soundfile
 from mutagen import id3
 from mutagen.aiff import AIFF
+from mutagen.apev2 import BINARY, APEv2, APEValue
+from mutagen.asf import ASF
+from mutagen.asf._attrs import ASFByteArrayAttribute
 from mutagen.flac import FLAC, Picture
 from mutagen.mp3 import MP3
 from mutagen.mp4 import MP4, MP4Cover
@@ -266,32 +269,80 @@ def test_text_that_is_not_utf_8(tmp_path: Path) -> None:
     assert dump(copy, "mp3")[0]["TITLE"][0].endswith("itle")
 
 
-def test_the_tags_that_riff_itself_has(tmp_path: Path) -> None:
-    original = song(tmp_path / "song.wav")
+@pytest.mark.parametrize(
+    ("name", "artist"),
+    [
+        ("song.wav", b"Somebody\0\0"),
+        ("Part1: take.wav", b"Somebody\0\0"),  # "Part1:" is no protocol
+        ("song.wav", "Motörhead\0".encode()),
+        ("song.wav", "Motörhead\0".encode("cp1252")),  # as most programs on Windows write
+    ],
+)
+def test_the_tags_that_riff_itself_has(
+    name: str, artist: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    original = song(Path(name))
     items = b"".join(
-        name + struct.pack("<I", len(text)) + text
-        for name, text in ((b"INAM", b"A title\0"), (b"IART", b"Somebody\0\0"))
+        name + struct.pack("<I", len(text)) + text for name, text in ((b"INAM", b"A title\0"), (b"IART", artist))
     )
     data = original.read_bytes() + b"LIST" + struct.pack("<I", len(items) + 4) + b"INFO" + items
     original.write_bytes(data[:4] + struct.pack("<I", len(data) - 8) + data[8:])
     copy = encoded(tmp_path / "copy", "flac")
     assert copy_tags(original, copy, "flac") is None
-    assert dump(copy, "flac")[0] == {"TITLE": ["A title"], "ARTIST": ["Somebody"]}
+    said = "Somebody" if b"Some" in artist else "Motörhead"
+    assert dump(copy, "flac")[0] == {"TITLE": ["A title"], "ARTIST": [said]}
+
+
+@pytest.mark.parametrize("name", ["song.wv", "Live: song.wv"])
+def test_covers_of_ape_tags(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    original = ffmpegs(Path(name), "wv", "wavpack")
+    tags = APEv2()
+    tags["Title"] = "A title"
+    tags["Cover Art (Front)"] = APEValue(b"cover.jpg\0" + JPEG, BINARY)
+    tags["cover art (back)"] = APEValue(b"\0" + PNG, BINARY)
+    tags.save(original)
+    copy = encoded(tmp_path / "copy", "flac")
+    assert copy_tags(str(original), copy, "flac") is None
+    assert dump(copy, "flac")[:2] == ({"TITLE": ["A title"]}, [JPEG, PNG])
+    assert [(picture.type, picture.mime) for picture in FLAC(copy).pictures] == [(3, "image/jpeg"), (4, "image/png")]
+
+
+def test_covers_of_wma(tmp_path: Path) -> None:
+    original = ffmpegs(tmp_path / "song.wma", "asf", "wmav2")
+    file: Any = ASF(original)
+    file.tags["Title"] = ["A title"]
+    head = struct.pack("<BI", 3, len(JPEG)) + "image/jpeg\0A cover\0".encode("utf-16-le")
+    file.tags["WM/Picture"] = [ASFByteArrayAttribute(head + JPEG)]
+    file.save()
+    copy = encoded(tmp_path / "copy", "flac")
+    assert copy_tags(original, copy, "flac") is None
+    assert dump(copy, "flac")[:2] == ({"TITLE": ["A title"]}, [JPEG])
+    (picture,) = FLAC(copy).pictures
+    assert (picture.type, picture.mime, picture.desc) == (3, "image/jpeg", "A cover")
 
 
 @pytest.mark.parametrize(("container", "codec"), [("asf", "wmav2"), ("webm", "libopus")])
 def test_tags_of_formats_that_mutagen_does_not_know(container: str, codec: str, tmp_path: Path) -> None:
-    original = tmp_path / "song"
-    with av.open(str(original), "w", format=container) as file:
+    original = ffmpegs(tmp_path / "song", container, codec, title="A title", artist="Somebody", track="3")
+    copy = encoded(tmp_path / "copy", "flac")
+    assert copy_tags(original, copy, "flac") is None
+    assert dump(copy, "flac")[0] == {"TITLE": ["A title"], "ARTIST": ["Somebody"], "TRACKNUMBER": ["3"]}
+
+
+def ffmpegs(path: Path, container: str, codec: str, **tags: str) -> Path:
+    """Write a song with FFmpeg's libraries."""
+    with av.open(str(path.absolute()), "w", format=container) as file:
         stream: Any = file.add_stream(codec, rate=48_000, layout="stereo", bit_rate=128_000)
-        file.metadata.update(title="A title", artist="Somebody", track="3")
+        file.metadata.update(tags)
+        if codec == "wavpack":  # which would begin with 8 bits
+            stream.format = "fltp"
         frame = av.AudioFrame.from_ndarray(tones(2, 4096), format="fltp", layout="stereo")
         frame.sample_rate = 48_000
         file.mux(stream.encode(frame))
         file.mux(stream.encode(None))
-    copy = encoded(tmp_path / "copy", "flac")
-    assert copy_tags(original, copy, "flac") is None
-    assert dump(copy, "flac")[0] == {"TITLE": ["A title"], "ARTIST": ["Somebody"], "TRACKNUMBER": ["3"]}
+    return path
 
 
 @pytest.mark.parametrize("head", [b"", b"hello", b"ID3\x04\0\0\x7f\x7f\x7f\x7f", b"fLaC\0\0\0", b"OggS\0\x02", b"RIFF"])

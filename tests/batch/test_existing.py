@@ -139,8 +139,11 @@ def test_folders_are_removed_if_they_are_empty(tmp_path: Path) -> None:
     (tmp_path / "out" / "album" / "song").mkdir(parents=True)
     (tmp_path / "out" / "album" / "song" / ".0123456789ab.part").touch()
     (tmp_path / "out" / "journal").touch()
-    clean([tmp_path / "out" / "album" / "song", tmp_path / "none"])
+    clean([tmp_path / "out" / "album" / "song", tmp_path / "none"], tmp_path / "out")
     assert os.listdir(tmp_path / "out") == ["journal"]
+    (tmp_path / "own" / "song").mkdir(parents=True)
+    clean([tmp_path / "own" / "song", tmp_path / "own"], tmp_path / "own")
+    assert os.listdir(tmp_path / "own") == []
 
 
 def test_a_song_without_a_file(job: Job, tmp_path: Path) -> None:

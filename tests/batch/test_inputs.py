@@ -6,7 +6,9 @@ import io
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,14 +77,97 @@ def test_links_to_folders_are_followed_once(library: Path) -> None:
 
 def test_the_output_folder_is_not_searched(library: Path) -> None:
     assert tracks("music", "music/sub") == ["a", "b [live]"]
+    for name in ("music", "music/*.wav", str(library / "music")):
+        ((_, error),) = songs(name, library / "music")
+        assert "music: is the output folder itself; choose another --out" in str(error)
+
+
+def test_patterns_look_only_where_something_may_fit(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (library / "music" / "0 link").symlink_to(library / "music" / "sub")
+    looked: list[str] = []
+    scandir = os.scandir
+
+    def look(path: str) -> Any:
+        looked.append(path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", look)
+    assert tracks("music/*.wav") == ["a"]
+    assert tracks("music/sub/*/*.ogg") == ["deep/d"]
+    assert tracks("music/0*/c.*") == ["0 link/c"]
+    assert looked == ["music", "music/sub", "music/sub/deep", "music", "music/0 link"]
+
+
+@contextmanager
+def nobody() -> Iterator[None]:
+    """Be somebody whom permissions stop."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="no such permissions here")
+def test_folders_that_cannot_be_read_are_named(library: Path) -> None:
+    library.chmod(0o755)
+    (library / "music" / "sub" / "deep").chmod(0)
+    why = "music/sub/deep: this folder cannot be read: Permission denied"
+    with nobody():
+        assert tracks("music") == ["a", "b [live]", "sub/c", why]
+        assert tracks("music/**/*.ogg") == [why]
+        assert tracks("music/*.wav") == ["a"]
+        ((song, error),) = songs("music/sub/deep", Path("out"))
+    assert (song, str(error)) == ("music/sub/deep", why)
+    assert isinstance(error, InputError)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_pipes_in_folders_are_no_songs(library: Path) -> None:
+    os.mkfifo(library / "music" / "pipe.wav")
+    (library / "music" / "link.wav").symlink_to("pipe.wav")
+    (library / "music" / "none.wav").symlink_to("nowhere")  # is said when it is read
+    (library / "music" / "z.wav").symlink_to("a.wav")
+    assert tracks("music/*.wav") == ["a", "none", "z"]
+    assert tracks("music/pipe.wav") == ["pipe"]
+
+
+@pytest.mark.parametrize(("name", "track"), [("..wav", "..wav"), (".wav", ".wav"), ("a.b.wav", "a.b"), ("a", "a")])
+def test_a_song_is_called_like_its_file(library: Path, name: str, track: str) -> None:
+    assert tracks(f"music/{name}") == [track]
 
 
 @pytest.mark.parametrize(
-    "data", [b"a.wav\nb c.wav\n", b"a.wav\r\n\r\nb c.wav", b"\xef\xbb\xbfa.wav\nb c.wav", b"a.wav\0b c.wav\0"]
+    "data",
+    [
+        b"a.wav\nb c.wav\n",
+        b"a.wav\r\n\r\nb c.wav",
+        b"\xef\xbb\xbfa.wav\nb c.wav",
+        b"a.wav\0b c.wav\0",
+        b"\xef\xbb\xbfa.wav\0b c.wav",
+        "\ufeffa.wav\r\nb c.wav\r\n".encode("utf-16-le"),
+        "\ufeffa.wav\r\nb c.wav".encode("utf-16-be"),
+    ],
 )
 def test_lists(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "list").write_bytes(data)
     assert read_list(str(tmp_path / "list")) == ["a.wav", "b c.wav"]
+
+
+@pytest.mark.parametrize("text", ["s.wav", "s.wav\r\n", "歌.wav\r\n歌 2.wav\r\n"])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_lists_whose_encoding_nothing_says(tmp_path: Path, text: str, encoding: str) -> None:
+    (tmp_path / "list").write_bytes(text.encode(encoding))
+    with pytest.raises(UsageError, match="list: seems to be UTF-16 without a mark that says so; save it as UTF-8"):
+        read_list(str(tmp_path / "list"))
+
+
+def test_names_of_one_letter_in_a_list(tmp_path: Path) -> None:
+    (tmp_path / "list").write_bytes(b".\0a\0")
+    assert read_list(str(tmp_path / "list")) == [".", "a"]
 
 
 def test_a_list_from_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,6 +210,7 @@ def test_songs_in_a_store(store: str, below: str, found: list[str]) -> None:
 
 
 def test_urls_of_songs(store: str) -> None:
+    assert [song for song, _ in songs("memory://music/s?b/*/d.*", Path("out"))] == ["memory://music/sub/deep/d.ogg"]
     assert [song for song, _ in songs("memory://mus?c/sub", Path("out"))] == [
         "memory://music/sub/c.FLAC", "memory://music/sub/deep/d.ogg",
     ]  # fmt: skip

@@ -78,7 +78,7 @@ def test_a_line_that_was_cut_off(tmp_path: Path) -> None:
         assert (tmp_path / NAME).read_bytes().startswith(whole[:length])  # nothing is ever taken back
 
 
-@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.binary(max_size=60) | st.sampled_from([b'{"v": 1}', b'{"v": 1, "event": "done"}', b"[" * 99999])))
 def test_any_damage_is_passed_over(tmp_path: Path, lines: list[bytes]) -> None:
     (tmp_path / NAME).unlink(missing_ok=True)
@@ -136,8 +136,10 @@ def test_a_journal_that_was_removed_while_somebody_waited(tmp_path: Path) -> Non
     with Journal(tmp_path / "out", MADE) as journal:
         do(journal, job(tmp_path / "out"))
         (tmp_path / "out" / NAME).unlink()
-        with Journal(tmp_path / "out", MADE) as second:  # another file: the first one's lock is not in the way
-            do(second, job(tmp_path / "out"))
+        with pytest.raises(OutputError, match="out: another run writes there just now"):  # the folder is still held
+            Journal(tmp_path / "out", MADE)
+    with Journal(tmp_path / "out", MADE) as second:
+        do(second, job(tmp_path / "out"))
     assert "m/song/vocals.wav" in read_records(tmp_path / "out").done
 
 
@@ -186,6 +188,27 @@ def test_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert journal_folder(Url("gs://x")) == Path.home() / ".local/state/separate/gs/x"
 
 
+def test_one_journal_of_two_folders_tells_them_apart(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    with Journal(tmp_path / "state", MADE, one) as journal:
+        do(journal, job(one))
+    with Journal(tmp_path / "state", MADE, two) as journal:
+        assert not journal.records.done
+    assert "m/song/vocals.wav" in read_records(tmp_path / "state", one).done
+    assert not read_records(tmp_path / "state", two).done
+    assert not two.exists()
+
+
+def test_a_folder_is_written_by_one_batch_whatever_its_journal(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with Journal(tmp_path / "state", MADE, out):
+        for other in (out, tmp_path / "state 2"):
+            with pytest.raises(OutputError, match="out: another run writes there just now: wait"):
+                Journal(other, MADE, out)
+    with Journal(tmp_path / "state 2", MADE, out):
+        pass
+
+
 def test_of_stems_at_a_url(tmp_path: Path) -> None:
     out = Url("memory://out")
     song = Job("https://me:hush@host/song.wav?sig=hush", {"vocals": out / "m" / "vocals.wav"})
@@ -195,5 +218,5 @@ def test_of_stems_at_a_url(tmp_path: Path) -> None:
         journal.end(Result(song, "done", written={"vocals": Stamp(3, 0, "", "tag")}))
         with pytest.raises(OutputError, match=r"^memory://out: process \d+ on .* writes there just now"):
             Journal(tmp_path / "state", MADE, out)
-    assert read_records(tmp_path / "state").done["m/vocals.wav"].output == Stamp(3, 0, "", "tag")
+    assert read_records(tmp_path / "state", out).done["m/vocals.wav"].output == Stamp(3, 0, "", "tag")
     assert "hush" not in (tmp_path / "state" / NAME).read_text()

@@ -67,6 +67,28 @@ def test_songs_whose_outputs_collide(tmp_path: Path) -> None:
     assert not any(job.error for job in jobs)
 
 
+def test_the_advice_for_songs_whose_outputs_collide_works(tmp_path: Path) -> None:
+    touch(tmp_path, "x/a.wav", "y/a.wav")
+    names = [tmp_path / "x/a.wav", tmp_path / "y/a.wav"]
+    for template in (DEFAULT, "{track}.{suffix}/{stem}.{ext}"):
+        _, job = planned(list(names), tmp_path / "out", template)
+        assert str(job.error).endswith(
+            f"is that of {names[0]} too; separate the folder that both are in, or give one of them another --out"
+        )
+    assert not any(job.error for job in planned([tmp_path], tmp_path / "out"))
+    _, job = planned([tmp_path], tmp_path / "out", "{stem}.{ext}")
+    assert str(job.error).endswith("too; add {track} to --name")
+
+
+def test_a_song_of_two_names_is_done_once(tmp_path: Path) -> None:
+    touch(tmp_path, "album/a.wav", "album/sub/b.wav")
+    (tmp_path / "link").symlink_to("album")
+    (tmp_path / "b.wav").symlink_to("album/sub/b.wav")
+    jobs = planned([tmp_path / name for name in ("album", "link", "b.wav")], tmp_path / "out")
+    assert [job.song for job in jobs] == [str(tmp_path / "album/a.wav"), str(tmp_path / "album/sub/b.wav")]
+    assert not any(job.error for job in jobs)
+
+
 def test_a_song_that_would_be_overwritten(tmp_path: Path) -> None:
     touch(tmp_path, "song.wav", "second.wav")
     jobs = planned([tmp_path / "song.wav"], tmp_path, "{track}.{ext}")
@@ -105,6 +127,8 @@ def test_labels_of_models() -> None:
     assert model_label("d2-gru") == "d2-gru"
     assert model_label("some/where/my model.v2.safetensors") == "my model.v2"
     assert model_label("hf:user/repo/net.safetensors@main") == "net"
+    assert model_label("./me@home/mine.safetensors") == "mine"
+    assert model_label("@x/mine@2.safetensors") == "mine@2"
 
 
 def test_standard_input_is_a_song(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from separate.batch.job import Job, Output
 from separate.batch.journal import NAME, Journal
 from separate.batch.local import attempt
 from separate.cli.process import interruptible
+from separate.cli.run import resuming
 from tests.batch.songs import events, files, write_song
 from tests.conftest import Outcome, music
 
@@ -106,6 +107,38 @@ def test_skip_existing_compares_options(cli: Cli, tiny: Path, album: Path) -> No
     after = files(out)
     assert after["tiny/one/bass.wav"] == b"mine"
     assert after["tiny/one/vocals.wav"] != before["tiny/one/vocals.wav"]
+
+
+def test_a_journal_elsewhere_leaves_empty_folders_of_the_user(cli: Cli, tiny: Path, tmp_path: Path) -> None:
+    out = tmp_path / "own/x/out"
+    out.mkdir(parents=True)
+    out.chmod(0o750)
+    args = (tmp_path / "none.wav", "-m", tiny, "-o", out, "--journal", tmp_path / "state")
+    assert cli(*args).code == 1
+    assert out.stat().st_mode & 0o777 == 0o750
+    write_song(tmp_path / "none.wav")
+    assert cli(*args).code == 0
+    assert out.stat().st_mode & 0o777 == 0o750
+    strange = tmp_path / "two/tiny/none/vocals.wav"
+    strange.parent.mkdir(parents=True)
+    strange.write_text("mine")
+    other = cli(tmp_path / "none.wav", "-m", tiny, "-o", tmp_path / "two", "--journal", tmp_path / "state", "--resume")
+    assert (other.code, strange.read_text()) == (1, "mine")
+    assert "the journal does not know it" in other.err
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        (["a.wav", "b.wav"], "separate --resume a.wav b.wav"),
+        (["a b.wav", "--skip-existing"], "separate --resume 'a b.wav'"),
+        (["--out", "x", "--", "-a.wav"], "separate --resume --out x -- -a.wav"),
+        (["a.wav", "--resume"], "separate --resume a.wav"),
+    ],
+)
+def test_the_command_that_goes_on(monkeypatch: pytest.MonkeyPatch, given: list[str], wanted: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["separate", *given])
+    assert resuming() == wanted
 
 
 def test_two_batches_in_one_folder(cli: Cli, tiny: Path, album: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from separate.cli.process import LOOK, SETTLED, Tidy
+from separate.cli.process import LOOK, SETTLED, Tidy, interruptible
 
 FAULTS = """
 import resource, sys
@@ -69,3 +70,26 @@ def test_what_libraries_warn_of_is_shown_to_who_asks(words: tuple[str, ...], sho
     done = subprocess.run([sys.executable, *words, "-c", code], capture_output=True, text=True, check=True)
     assert ("matmul failed" in done.stderr) == shown
     assert shown or not done.stderr
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_what_ends_a_run(name: str) -> None:
+    number = getattr(signal, name)
+    before = signal.getsignal(number)
+    with interruptible() as check:
+        check()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+        with pytest.raises(KeyboardInterrupt):  # again: a codec may have swallowed it
+            check()
+    assert signal.getsignal(number) == before
+
+
+def test_what_a_shell_told_us_to_ignore() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with interruptible() as check:
+            signal.raise_signal(signal.SIGHUP)
+            check()
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from separate import AudioReader, Separator
+from separate.checkpoints.registry import registry
 from separate.cli.options import seconds
 from separate.errors import UsageError
 from tests.conftest import Outcome, music
@@ -192,6 +195,80 @@ def test_from_stdin_to_stdout(tiny: Path, song: Path) -> None:
     assert rate == 44100
     expected = Separator(tiny, device="cpu").separate(song)["vocals"]
     assert np.abs(written.T - expected).max() < 1 / 32768
+
+
+def run(*args: object, **more: Any) -> subprocess.CompletedProcess[bytes]:
+    """Run `separate ARGS...` in a process of its own."""
+    command = [sys.executable, "-m", "separate", *map(str, args)]
+    return subprocess.run(command, capture_output=True, check=False, **more)
+
+
+def test_from_stdin_to_files(tiny: Path, song: Path, tmp_path: Path) -> None:
+    args = ("-", "-m", tiny, "-o", tmp_path / "out", "--stems", "vocals,bass", "-q")
+    assert run(*args, input=song.read_bytes()).stderr == b""
+    alone = tmp_path / "out/tiny/stdin/vocals.wav"
+    expected = Separator(tiny, device="cpu").separate(song)["vocals"]
+    assert np.abs(samples(alone) - expected).max() < 1 / 32768
+    refused = run(*args, "--jobs", 2, input=song.read_bytes())
+    assert refused.returncode == 2
+    assert refused.stderr == b"separate: - is a song that one process reads: leave --jobs and several devices out\n"
+
+
+def test_streams_that_are_closed(tiny: Path, song: Path, tmp_path: Path) -> None:
+    command = shlex.join([sys.executable, "-m", "separate", "-m", str(tiny), "--stems", "bass"])
+
+    def shell(line: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(line, shell=True, capture_output=True, check=False, cwd=tmp_path)
+
+    assert shell(f"{command} {song} --out a 2>&-").returncode == 0
+    assert (tmp_path / "a/tiny/song/bass.wav").stat().st_size > 1000
+    assert b".separate.jsonl" not in (tmp_path / "a/.separate.jsonl").read_bytes()
+    lost = shell(f"{command} {song} --out - >&-")
+    assert (lost.returncode, lost.stderr) == (1, b"separate: --out -: standard output is closed\n")
+    empty = shell(f"{command} - --out b <&-")
+    assert (empty.returncode, empty.stderr.count(b"\n")) == (1, 1)
+    assert b"is empty" in empty.stderr
+
+
+def test_an_encoding_that_lacks_a_name(tiny: Path, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "日本.wav", music(0.1, 44100).T, 44100)
+    env = os.environ | {"PYTHONIOENCODING": "cp1252"}
+    told = run("日本.wav", "-m", tiny, "--out", "out", "--dry-run", "--json", cwd=tmp_path, env=env)
+    assert told.returncode == 0, told.stderr
+    told = run("日本.wav", "-m", tiny, "--out", "out", "--dry-run", cwd=tmp_path, env=env)
+    assert (told.returncode, "\\u65e5\\u672c.wav" in told.stdout.decode()) == (0, True)
+
+
+def test_a_home_that_nobody_may_enter(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.setenv("HOME", "/proc/1/root/nobody/here\0"[:-1])
+    assert "d2-gru" in registry()
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as for a user whom the system does not know
+    assert "d2-gru" in registry()
+
+
+def test_stems_that_were_missing_are_as_loud_as_those_that_are_there(cli: Cli, tiny: Path, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "song.wav", (music(0.5, 44100) * 12).T, 44100, "FLOAT")
+    args = (tmp_path / "song.wav", "-m", tiny, "-o", tmp_path / "out", "--bits", 24)
+    assert "all stems were turned down" in cli(*args).err
+    for stem in STEMS:
+        path = tmp_path / f"out/tiny/song/{stem}.wav"
+        before = path.read_bytes()
+        path.unlink()
+        assert cli(*args, "--skip-existing").code == 0
+        assert path.read_bytes() == before
+
+
+def test_a_pipe_is_not_clipped_in_silence(cli: Cli, tiny: Path, song: Path) -> None:
+    done = cli(song, "-m", tiny, "-o", "-", "--stems", "vocals", "--clip", "none")
+    assert (done.code, done.out) == (1, "")
+    assert "--clip none: wav with 16 bits has a full scale; add --bits float" in done.err
+
+
+@pytest.mark.parametrize("when", [["--start", "1e308"], ["--end", "1e308"], ["--segment", "nan"], ["--segment", "inf"]])
+def test_numbers_that_are_none(cli: Cli, tiny: Path, song: Path, tmp_path: Path, when: list[str]) -> None:
+    done = cli(song, "-m", tiny, "-o", tmp_path / "out", *when)
+    assert (done.code, done.err.count("\n")) == (2, 1)
 
 
 @pytest.mark.parametrize(

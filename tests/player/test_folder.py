@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from separate.errors import InputError
-from separate.player.folder import Part, song_of, songs_in
+from separate.player.folder import Song, page_name, songs_in
 from separate.player.page import VOICE
 
 
@@ -70,22 +70,36 @@ def test_what_is_no_folder_of_stems(tmp_path: Path, name: str, words: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("files", "page"),
+    ("template", "track", "page"),
     [
-        ({"vocals": "m/song/vocals.wav", "drums": "m/song/drums.wav"}, "m/song/index.html"),
-        ({"vocals": "song_vocals.wav", "drums": "song_drums.wav"}, "song.html"),
-        ({"drums": "vocals (drums).wav", "vocals": "vocals (vocals).wav"}, "vocals.html"),
-        ({"bass": "bass bass.wav", "drums": "bass drums.wav", "other": "bass other.wav"}, "bass.html"),
-        ({"vocals": "vocals/song.wav", "drums": "drums/song.wav"}, "song.html"),
-        ({"karaoke": "song (karaoke).mp3"}, "song.html"),
-        ({"bass": "bass-my bass.wav", "drums": "drums-my bass.wav", "other": "other-my bass.wav"}, "my bass.html"),
-        ({"vocals": "song/vocals.wav"}, "song/index.html"),
+        ("{model}/{track}/{stem}.{ext}", "song", "tiny/song/index.html"),
+        ("{model}/{track}/{stem}.{ext}", "cd1/song", "tiny/cd1/song/index.html"),
+        ("{stem}.{ext}", "song", "index.html"),
+        ("{track}_{stem}.{ext}", "song", "song.html"),
+        ("{track}_{stem}", "song", "song.html"),
+        ("{track}.{stem}.wav", "song", "song.html"),
+        ("{stem}-{track}.{ext}", "-my bass-", "-my bass-.html"),
+        ("{stem}/{track}.{ext}", "song", "song.html"),
+        ("{stem}/{track}.{ext}", "cd1/song", "cd1/song.html"),
+        ("all/{stem} of {model}/{track}.{ext}", "song", "all/of tiny/song.html"),
+        ("{track} ({stem}).{ext}", "Song (live)", "Song (live).html"),
+        ("{track} ({stem}).{ext}", "R.E.M.", "R.E.M..html"),
+        ("{track} ({stem}).{ext}", "_x", "_x.html"),
+        ("{track} ({stem}).{ext}", " x ", " x .html"),
+        ("{track} {stem} {suffix}.{ext}", "vocals", "vocals mp3.html"),
+        ("{stem}/{track}.{suffix}", "song", "song.mp3.html"),
+        ("{track} /{stem}.{ext}", "{stem}", "{stem} /index.html"),
     ],
 )
-def test_the_page_goes_beside_the_stems(tmp_path: Path, files: dict[str, str], page: str) -> None:
-    song = song_of("Song", {stem: tmp_path / name for stem, name in files.items()}, None, Part())
-    assert song.page == tmp_path / page
+def test_the_page_goes_beside_the_stems(tmp_path: Path, template: str, track: str, page: str) -> None:
+    name = page_name(template, model="tiny", ext="wav", track=track, suffix="mp3")
+    assert name == page
+    song = Song("Song", {}, tmp_path / name)
     assert song.beside("report.json").parent == song.page.parent
+
+
+def test_what_belongs_to_a_page_is_called_like_it(tmp_path: Path) -> None:
+    assert Song("", {}, tmp_path / "R.E.M..html").beside("report.json") == tmp_path / "R.E.M. report.json"
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def start_of(sound: NDArray[np.float32]) -> int:
 
 
 @pytest.mark.parametrize("rate", [8000, 22050, 44100, 48000, 96000])
-@pytest.mark.parametrize("channels", [1, 2, 6, 10])
+@pytest.mark.parametrize("channels", [1, 2, 6, 8, 10])
 def test_the_song_is_where_the_chirp_says(rate: int, channels: int) -> None:
     time = np.arange(rate) / rate
     song = np.zeros((channels, rate), np.float32)

@@ -54,6 +54,20 @@ def test_a_part_that_was_turned_down(song: Song, tmp_path: Path) -> None:
     assert error < -130
 
 
+def test_stems_that_were_not_turned_down_alike_are_not_compared(song: Song) -> None:
+    assert listen(replace(song, part=Part(gain=None)), sound=False).null_error is None
+
+
+def test_a_part_shorter_than_a_sample_is_one(song: Song, tmp_path: Path) -> None:
+    (tmp_path / "part").mkdir()
+    for name in song.stems:
+        soundfile.write(tmp_path / "part" / f"{name}.wav", np.full((1, 2), 0.5, np.float32), RATE, "FLOAT")
+    (part,) = songs_in(tmp_path / "part")
+    heard = listen(replace(part, original=song.original, part=Part(end=0.00001)))
+    assert heard.original is not None
+    assert heard.frames == heard.original.frames == 1
+
+
 def test_a_song_of_another_rate_is_not_compared(song: Song, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "other.wav", tone(440, 3.0, 48000).T, 48000)
     assert listen(replace(song, original=tmp_path / "other.wav"), sound=False).null_error is None
