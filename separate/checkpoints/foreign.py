@@ -25,7 +25,7 @@ from torch import Tensor
 
 from separate.checkpoints.bundle import read_bundle
 from separate.checkpoints.legacy import Forbidden, PickledDemucs, read_legacy, read_zipped
-from separate.checkpoints.plain import plain_yaml
+from separate.checkpoints.plain import LARGEST, plain_yaml
 from separate.errors import CheckpointError
 
 __all__ = ["Foreign", "Weights", "read"]
@@ -83,8 +83,10 @@ def read(path: Path) -> Foreign:
 def is_setting(value: Any) -> bool:
     """Tell whether a value is a number, a word, or a list of these."""
     if isinstance(value, list | tuple):
-        return all(isinstance(item, str | int | float) for item in value)
-    return value is None or isinstance(value, str | int | float)
+        return all(item is not None and not isinstance(item, list | tuple) and is_setting(item) for item in value)
+    if isinstance(value, int):
+        return -LARGEST < value < LARGEST
+    return value is None or isinstance(value, str | float)
 
 
 def settings_in(path: Path) -> dict[str, Any]:

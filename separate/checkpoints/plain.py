@@ -9,7 +9,9 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-__all__ = ["plain_yaml"]
+__all__ = ["LARGEST", "plain_yaml"]
+
+LARGEST = 2**63  # what is no number of a setting; Python does not even print those of thousands of digits
 
 
 def plain_yaml(text: str) -> Any:
@@ -33,6 +35,13 @@ def _loader() -> Any:
                 raise ValueError("parts of it are repeated by name")
             return super().compose_node(parent, index)
 
+        def construct_yaml_int(self, node: Any) -> Any:
+            value = super().construct_yaml_int(node)
+            if not -LARGEST < value < LARGEST:
+                raise ValueError("one of its numbers is too large")
+            return value
+
+    Plain.add_constructor("tag:yaml.org,2002:int", Plain.construct_yaml_int)
     # The tuples of Python are the lists that they are.
     Plain.add_constructor("tag:yaml.org,2002:python/tuple", Plain.construct_yaml_seq)
     return Plain

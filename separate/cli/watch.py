@@ -38,6 +38,8 @@ def watch_command(
         raise UsageError("--out -: what is watched becomes files; choose a folder")
     if not os.path.isdir(folder):
         raise UsageError(f"{folder}: no such folder to watch")
+    if os.path.realpath(options.out) == os.path.realpath(folder):
+        raise UsageError(f"--out {options.out}: is the folder that is watched; choose another, in it or elsewhere")
 
     from separate.audio.url import location
     from separate.batch.existing import Known, sweep

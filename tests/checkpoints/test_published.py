@@ -149,6 +149,7 @@ def test_weights_that_do_not_fit_their_settings_are_refused_by_name(tmp_path: Pa
         ("models: [hybrid", "not a bag of models"),
         ("!!python/object/apply:os.system [touch here]", "not a bag of models.*could not determine a constructor"),
         ("#" * 70000, "it is too long"),
+        (f"models: [hybrid]\nsegment: 0x{'f' * 5000}", "one of its numbers is too large"),
     ],
 )
 def test_a_bag_that_cannot_be_is_refused_by_name(text: str, says: str, tmp_path: Path) -> None:

@@ -216,6 +216,7 @@ def test_lists_and_patterns(cli: Cli, tiny: Path, album: Path, monkeypatch: pyte
         (["x.wav", "--stems", "bass", "--out", "-", "--jobs", "2"], "--out - writes one song"),
         (["x.wav", "--stems", "bass", "--out", "-", "--dry-run"], "--dry-run and --out - both want"),
         (["watch", "nowhere"], "nowhere: no such folder to watch"),
+        (["watch", "/", "--out", "//"], "--out //: is the folder that is watched; choose another"),
         (["watch", ".", "--out", "-"], "what is watched becomes files"),
     ],
 )
