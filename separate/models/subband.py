@@ -110,7 +110,7 @@ class Subband(nn.Module):
     def gain(self, mix: Tensor, frames: int) -> Tensor:
         """Find the gain at which the nets hear each frame: (batch, channel, time) -> (batch, 1, 1, frame).
 
-        The paper brings a whole song to a peak of 0.8. A chunk does not know the song, and brought to that peak by
+        Its authors bring a whole song to a peak of 0.8. A chunk does not know the song, and brought to that peak by
         itself it would be heard at another level than its neighbours. So the level here is that of the surroundings:
         the highest peak in the `level` seconds around a frame, and of that the geometric mean over as long. So a chunk
         with that much context finds what the whole song finds, a song at half the level gives stems at half the level,

@@ -21,16 +21,17 @@ from separate.training.mad_losses import mad_losses, mad_target
 from separate.training.mixing import Mixer, WaveMixer, Waves
 
 __all__ = ["OBJECTIVES", "Objective", "choose_objective", "grouped", "known"]
-__all__ += ["l1", "log_mse", "mad", "magnitude_l1", "magnitude_mse", "subband_l1"]
+__all__ += ["l1", "log_mse", "mad", "magnitude_l1", "magnitude_mse", "mse", "subband_l1"]
 
 
 def l1(model: Any, batch: Waves) -> Tensor:
     """Take the mean absolute error of the waveforms that `model.forward` gives."""
-    said: Tensor = model(batch.mixture)  # (item, source, channel, time)
-    if torch.is_grad_enabled() and not said.requires_grad:
-        raise UsageError('the objective "l1" cannot learn through a Wiener filter: set wiener = 0 in [model]')
-    error = said - batch.stems
-    return known(grouped(error, batch.groups), batch).abs().mean()
+    return waveform_error(model, batch).abs().mean()
+
+
+def mse(model: Any, batch: Waves) -> Tensor:
+    """Take the mean squared error of the waveforms that `model.forward` gives."""
+    return waveform_error(model, batch).square().mean()
 
 
 def log_mse(model: Any, batch: Waves) -> Tensor:
@@ -55,6 +56,14 @@ def magnitude_mse(model: Any, batch: Waves) -> Tensor:
     return magnitude_error(model, batch).square().mean()
 
 
+def waveform_error(model: Any, batch: Waves) -> Tensor:
+    """Compare waveforms, as far as they are known: (item, group, channel, time)."""
+    said: Tensor = model(batch.mixture)  # (item, source, channel, time)
+    if torch.is_grad_enabled() and not said.requires_grad:
+        raise UsageError("waveforms cannot be learnt through a Wiener filter: set wiener = 0 in [model]")
+    return known(grouped(said - batch.stems, batch.groups), batch)
+
+
 def magnitude_error(model: Any, batch: Waves) -> Tensor:
     """Compare magnitudes, in the bins that the net speaks of: (item, group, channel, bin, frame)."""
     if not hasattr(model, "estimate") or getattr(model.config, "sides", False):
@@ -74,14 +83,20 @@ def mad(
     lambda_mask: float = 1e-2,
     lambda_dec: float = 1e-4,
 ) -> Tensor:
-    """Judge the Masker and Denoiser on sequences from the middle of mono mixes: see `mad_losses`."""
+    """Judge the Masker and Denoiser on sequences of mono mixes: see `mad_losses`.
+
+    Frames whose windows reach beyond a mix are left out: songs have few such.
+    """
     if not hasattr(model, "magnitudes") or not hasattr(model, "split"):
         raise UsageError('the objective "mad" is for the architecture mad')
     size, step = model.config.sequence, model.config.sequence - 2 * model.config.margin
     waves = batch.mixture, batch.stems[:, 0]
-    mixture, voice = (magnitude(model.stft(x.mean(1))) for x in waves)  # (item, bin, frame)
-    if mixture.shape[-1] < size:
-        raise UsageError(f"[mixing] seconds must give {size} frames of {model.config.hop} samples, a sequence, or more")
+    half, hop = model.config.window // 2, model.config.hop
+    first = -(-(half + model.stft.lead) // hop)
+    last = (batch.mixture.shape[-1] - 1 - half + model.stft.lead) // hop
+    if last + 1 - first < size:
+        raise UsageError(f"[mixing] seconds must give {size} whole frames of {hop} samples, a sequence, or more")
+    mixture, voice = (magnitude(model.stft(x.mean(1)))[..., first : last + 1] for x in waves)  # (item, bin, frame)
 
     def sequences(x: Tensor) -> Tensor:  # (item, bin, frame) -> (frame of a sequence, item · sequence, bin or band)
         heard = x * heard_bins(batch, x.shape[1])[:, 0, 0]
@@ -163,6 +178,7 @@ OBJECTIVES = {
     "log-mse": Objective(log_mse),
     "magnitude-l1": Objective(magnitude_l1),
     "magnitude-mse": Objective(magnitude_mse),
+    "mse": Objective(mse),
     "mad": Objective(mad, prepare=lambda model, batches: model.initialise()),
     "subband-l1": Objective(subband_l1),
 }

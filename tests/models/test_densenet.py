@@ -44,7 +44,8 @@ def test_the_size_is_that_of_the_released_net_but_for_a_layer_that_it_does_not_u
 
 
 def test_mmdensenet_is_table_1() -> None:
-    # Table 1 as it stands. Table 2 says 0.33 M, which is what Table 3 has for the model of 2017, and 27.63 billions.
+    # Table 1, but for the full band's first kernel. Table 2 says 0.33 M, which is what Table 3 has for the model of
+    # 2017, and 27.63 billions.
     with torch.device("meta"):
         net = build("cws-mmdensenet", {}).nets[0]
     growths = [[block.layers[0].conv.out_channels for block in part.blocks] for part in (net.low, net.high, net.full)]

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import torch
 
+from separate.dsp.stft import magnitude
 from separate.errors import UsageError
 from separate.training.config import bundled_recipes, read_recipe
 from separate.training.mixing import Waves
-from separate.training.objectives import choose_objective, grouped, l1
+from separate.training.objectives import choose_objective, grouped, l1, mse
 from separate.training.trainer import Trainer
 from tests.training.conftest import open_pool
 
@@ -31,6 +32,7 @@ def test_l1_is_the_mean_error() -> None:
     data = batch(torch.eye(3))
     assert float(l1(lambda mix: data.stems, data)) == 0
     assert float(l1(lambda mix: data.stems + 0.25, data)) == pytest.approx(0.25)
+    assert float(mse(lambda mix: data.stems - 0.25, data)) == pytest.approx(0.0625)
 
 
 @torch.no_grad()
@@ -122,11 +124,30 @@ def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], complaint
     choose_objective({"name": "bands", "shares": 0, "sdr": 1})
 
 
+def test_mad_hears_whole_frames_only(pool: Path) -> None:
+    recipe = read_recipe("mad-paper")
+    mixing = dataclasses.replace(recipe.mixing, batch=1, seconds=0.3)
+    trainer = Trainer(dataclasses.replace(recipe, model=SMALL["mad"], mixing=mixing))
+    model, heard = trainer.model, list[torch.Tensor]()
+    data = trainer.batches(open_pool(pool, model.sources))(0)
+    answer = model.magnitudes
+    model.magnitudes = lambda x: (heard.append(x), answer(x))[1]
+    trainer.objective.loss(model, data)
+    noisy = torch.nn.functional.pad(data.mixture.mean(1), (100 * 48, 100 * 48), value=7.0)  # 100 frames, either side
+    frames = magnitude(model.stft(noisy))[0].T  # (frame, bin)
+    sequence = heard[0][:, 0]  # (frame, bin)
+    begin = next(i for i in range(100, 120) if torch.allclose(frames[i], sequence[0], atol=1e-4))
+    assert torch.allclose(frames[begin : begin + 60], sequence, atol=1e-4)
+    assert not torch.allclose(
+        frames[begin - 1], magnitude(model.stft(data.mixture.mean(1)))[0, :, begin - 101], atol=1e-2
+    )
+
+
 def test_mad_needs_a_whole_sequence(pool: Path) -> None:
     recipe = read_recipe("mad-paper")
     short = dataclasses.replace(recipe.mixing, batch=1, seconds=0.4)
     trainer = Trainer(dataclasses.replace(recipe, model=SMALL["mad"] | {"hop": 60, "window": 241}, mixing=short))
     data = trainer.batches(open_pool(pool, trainer.model.sources))(0)
     brief = dataclasses.replace(data, mixture=data.mixture[..., :3000], stems=data.stems[..., :3000])
-    with pytest.raises(UsageError, match="must give 60 frames of 60 samples"):
+    with pytest.raises(UsageError, match="must give 60 whole frames of 60 samples"):
         trainer.learn(brief, 0)

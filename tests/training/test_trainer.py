@@ -210,7 +210,7 @@ def test_what_does_not_fit_is_refused(pool: Path) -> None:
     with pytest.raises(UsageError, match="bands has no setting 'agreemint'; it has shares, sdr, first, second, "):
         Trainer(dataclasses.replace(TINY, objective={"name": "bands", "agreemint": 1}))
     l1 = Trainer(dataclasses.replace(TINY, objective={"name": "l1"}))
-    with pytest.raises(UsageError, match="cannot learn through a Wiener filter"):
+    with pytest.raises(UsageError, match="cannot be learnt through a Wiener filter"):
         l1.learn(batches(l1, pool, 1)[0], 0)
     with pytest.raises(UsageError, match="with bands and output"):
         batches(Trainer(dataclasses.replace(TINY, model={"width": 32, "groups": 4})), pool, 1)
