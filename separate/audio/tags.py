@@ -9,6 +9,7 @@ loudness, encoder, gapless playback, length.
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import re
 import struct
@@ -235,7 +236,8 @@ def _vorbis_covers(file: Any) -> list[Cover]:
 def _ape_covers(tags: Any) -> list[Cover]:
     """Read the pictures of WavPack and Monkey's Audio: each the name of a file, a zero, and its bytes."""
     kinds = {"Cover Art (Front)": _FRONT, "Cover Art (Back)": _FRONT + 1}
-    pictures = {kind: bytes(tags[key].value).partition(b"\0")[2] for key, kind in kinds.items() if key in tags}
+    found = {kind: tags[key].value for key, kind in kinds.items() if key in tags}
+    pictures = {kind: value.partition(b"\0")[2] for kind, value in found.items() if isinstance(value, bytes)}
     return [Cover(data, _mime(data), kind) for kind, data in pictures.items()]
 
 
@@ -243,10 +245,11 @@ def _wma_covers(tags: Any) -> list[Cover]:
     """Read the pictures of WMA: each its type, its size, two texts that end with zeros, and its bytes."""
     covers = []
     for picture in tags.get("WM/Picture", []):
-        kind, size = struct.unpack_from("<BI", picture.value)
-        at = len(picture.value) - size
-        mime, description = picture.value[5:at].decode("utf-16-le").split("\0")[:2]
-        covers.append(Cover(picture.value[at:], mime, kind, description))
+        with contextlib.suppress(struct.error, ValueError, TypeError):  # an odd picture costs no other tag
+            kind, size = struct.unpack_from("<BI", picture.value)
+            at = len(picture.value) - size
+            mime, description = picture.value[5:at].decode("utf-16-le").split("\0")[:2]
+            covers.append(Cover(picture.value[at:], mime, kind, description))
     return covers
 
 

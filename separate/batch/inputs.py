@@ -34,7 +34,7 @@ def read_list(name: str) -> list[str]:
     data = data.removeprefix(codecs.BOM_UTF8)
     lines = list(filter(None, data.split(b"\0"))) if b"\0" in data else data.splitlines()
     # The zero bytes of UTF-16 are no ends of names: its full stops would be the folder that we are in.
-    if b"\0" in data and len(lines) > 2 and sum(len(line) == 1 for line in lines) > 0.8 * len(lines):
+    if b"\0" in data and b"." in lines and sum(len(line) == 1 for line in lines) > 2:
         raise UsageError(f"--list {shown(name)}: seems to be UTF-16 without a mark that says so; save it as UTF-8")
     # A line "-" is a file of that name: standard input is the list's, or somebody else's.
     return ["./-" if line == b"-" else os.fsdecode(line) for line in lines if line.strip()]

@@ -1,6 +1,6 @@
 """What is done: a file in the output folder, to which every event of a batch is appended as a line of JSON.
 
-    {"v": 1, "event": "batch", "time": ..., "pid": ..., "host": ..., "separate": ...}
+    {"v": 1, "event": "batch", "time": ..., "out": ..., "pid": ..., "host": ..., "separate": ...}
     {"v": 1, "event": "begin", "song": ..., "outputs": {stem: file}}
     {"v": 1, "event": "done", "song": ..., "input": stamp, "made": {...}, "outputs": {stem: {"file": ..., stamp}}, ...}
     {"v": 1, "event": "failed", "song": ..., "outputs": {stem: file}, "error": ...}
@@ -8,8 +8,8 @@
 A line is on the disk before what it announces happens, and a song's files are on the disk before its "done" is. So
 after a kill or a power cut the journal never says more than is true. `made` is what decides the stems' bytes besides
 the song: the checkpoint's hash and the options. Files are named from the output folder on: it can be moved. If that is
-at a URL, the journal stays on this machine, for what is in a store cannot be appended to. A journal that is elsewhere
-may serve several folders: there "batch" says `out`, and what follows, up to the next one, is of that folder.
+at a URL, the journal stays on this machine, for what is in a store cannot be appended to. A journal may serve several
+folders: "batch" says which, "" if it is the journal's own, and what follows, up to the next one, is of that folder.
 
 The open file is the lock as well, and so is the output folder: the system lets go of them when their process ends,
 however that happens.
@@ -118,7 +118,7 @@ def read_records(folder: Path, out: Location | None = None) -> Records:
 
 def _other(folder: Path, out: Location | None) -> str:
     """Name the output folder that a journal tells of, if that is not its own."""
-    if out is None or out == folder:
+    if out is None or (isinstance(out, Path) and out.resolve() == folder.resolve()):
         return ""
     return str(out.resolve()) if isinstance(out, Path) else redacted(str(out))
 
@@ -188,10 +188,9 @@ class Journal:
             self._file.close()
             raise
         try:
-            other = _other(folder, self.out)
             self.records = read_records(folder, self.out)
-            where = {"out": other} if other else {}
-            self._append("batch", pid=os.getpid(), host=socket.gethostname(), separate=__version__, **where)
+            about = {"pid": os.getpid(), "host": socket.gethostname(), "separate": __version__}
+            self._append("batch", out=self.records.out, **about)
         except BaseException:
             self._let_go()
             raise
@@ -295,7 +294,10 @@ def _held(out: Location) -> int | None:
     """Lock an output folder, whose journal may be elsewhere; None where folders know no locks."""
     if sys.platform == "win32" or not isinstance(out, Path):
         return None
-    hold = os.open(out, os.O_RDONLY)
+    try:
+        hold = os.open(out, os.O_RDONLY)
+    except PermissionError:  # it may be written to, but not be read
+        return None
     if lock(hold):
         return hold
     os.close(hold)

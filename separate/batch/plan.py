@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import string
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, MutableMapping, Sequence
 from pathlib import PurePath
 
 from separate.audio.url import Location, is_url, path_in
@@ -70,9 +70,15 @@ class Planner:
         """List a job for every song; one that is named twice is done once."""
         once: dict[str, Found] = {}
         for song, track in found:
-            once.setdefault(real(song), (song, track))
+            once.setdefault(song if song == "-" else real(song), (song, track))
         self.sources.update({place: song for place, (song, _) in once.items() if song != "-"})
         return [self.job(song, track) for song, track in once.values()]
+
+    def forget(self, songs: Collection[str]) -> None:
+        """Let others have the outputs of songs that are there no more."""
+        for known in (self.taken, self.sources):
+            for place in [place for place, song in known.items() if song in songs]:
+                del known[place]
 
     def job(self, song: str, track: str | InputError) -> Job:
         """Name the files of a song."""

@@ -32,11 +32,13 @@ class Arrivals:
         self.rest = rest
         self.seen: dict[str, tuple[Version, float]] = {}  # song -> its version, and since when it is that
         self.taken: dict[str, Version] = {}  # song -> the version that was handed out
+        self.gone: set[str] = set()  # songs that were there when somebody looked before, and are no more
 
     def look(self) -> Iterator[Found]:
         """Yield the songs that are complete now, and were not when somebody looked before."""
         there = [found for found in search(self.folder, self.out) if not isinstance(found[1], InputError)]
-        for gone in self.seen.keys() - {song for song, _ in there}:
+        self.gone = self.seen.keys() - {song for song, _ in there}
+        for gone in self.gone:
             del self.seen[gone]
             self.taken.pop(gone, None)
         for song, track in there:

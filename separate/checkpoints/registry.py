@@ -43,7 +43,7 @@ VARIABLE = "SEPARATE_REGISTRY"
 # In a wheel the table lies beside this file; in a checkout at the top, where people edit it.
 _PLACES = (Path(__file__).parent / "checkpoints.toml", Path(__file__).parents[2] / "checkpoints.toml")
 
-NAME = re.compile(r"(?!.*\.(safetensors|yaml)$)[\w.-]{1,100}")  # what is no path and no place on the hub
+NAME = re.compile(r"(?!.*\.(safetensors|yaml)$)[^/\\:\s][^/\\:]{0,99}")  # what is no path and no place on the hub
 
 FREE = ("0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "CC-BY-3.0", "CC-BY-4.0", "CC0-1.0", "ISC", "MIT")
 
@@ -118,9 +118,7 @@ _rows = cache(read_registry)
 
 def _row(path: Path, name: str, values: Any) -> Checkpoint:
     if not NAME.fullmatch(name):
-        raise CheckpointError(
-            f"{path}: [{name}]: a model is called by letters, digits, '.', '_' and '-', not as a file is"
-        )
+        raise CheckpointError(f"{path}: [{name}]: no model can be called so: a path or a place is")
     known = {entry.name: entry for entry in fields(Checkpoint) if entry.name not in ("name", "folder")}
     needed = {key for key, entry in known.items() if entry.default is MISSING and entry.default_factory is MISSING}
     if not isinstance(values, dict) or not needed <= set(values) <= set(known):
@@ -152,12 +150,12 @@ def _is_source(text: str) -> bool:
 TEXT: dict[str, Callable[[Any], bool]] = {"text": lambda value: isinstance(value, str)}
 RULES: dict[str, dict[str, Callable[[Any], bool]]] = {
     "source": TEXT | {"bundled:FILE, file:PATH or hf:user/repo/file@revision": _is_source},
-    "sha256": TEXT | {"64 hexadecimal digits": lambda text: bool(re.fullmatch("[0-9a-fA-F]{64}", text))},
+    "sha256": TEXT | {"64 hexadecimal digits": lambda text: bool(re.fullmatch("([0-9a-fA-F]{64})?", text))},
     "sample_rate": {
         "a whole number": lambda hertz: isinstance(hertz, int),
         "a number above 0": lambda hertz: hertz > 0,
     },
-    "megabytes": {"a number above 0": lambda size: isinstance(size, int | float) and 0 < size < 1e9},
+    "megabytes": {"a number from 0 on": lambda size: isinstance(size, int | float) and 0 <= size < 1e9},
     "stems": {
         "a list": lambda stems: isinstance(stems, list),
         "a list of names": lambda stems: bool(stems) and all(isinstance(stem, str) for stem in stems),

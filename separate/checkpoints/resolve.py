@@ -46,7 +46,8 @@ def where(name: str) -> Path | None:
     """Find the file of a model without the network, intact or not; None if some of it is missing."""
     place = place_of(name)
     if place is None:
-        return _local(name)
+        row = None if _is_path(name) else find(name)
+        return None if row and row.path and not row.path.is_file() else _local(name)
     try:
         found = pieces(place)
     except CheckpointError:  # a bag that is damaged

@@ -80,7 +80,8 @@ def list_models(json_: Json = False, registry: Registry = None) -> None:
 
     console = Console(highlight=False)
     for row in rows:
-        state = "here" if row["here"] else f"not here: separate models pull {row['name']}"
+        remedy = f"separate models pull {row['name']}" if row["source"].startswith("hf:") else "its file is missing"
+        state = "here" if row["here"] else f"not here: {remedy}"
         console.print(Text.assemble((row["name"], "bold"), "  ", (state, "green" if row["here"] else "dim")))
         lines = [row["summary"], in_short(row)]
         if row["mean_sdr"] is not None:
@@ -121,7 +122,9 @@ def show_model(name: Name, json_: Json = False, registry: Registry = None) -> No
                 print(one_line(f"    {inner}: {fact}"))
         else:
             print(one_line(f"{key}: {', '.join(value) if isinstance(value, list) else value}"))
-    if path is None:
+    if path is None and row and row.path:
+        print(f"Not here: {row.path} is missing.")
+    elif path is None:
         print(f"Not here yet: its header tells more after `separate models pull {name}`.")
 
 
@@ -160,9 +163,10 @@ def verify_models(names: SomeNames = None, json_: Json = False, registry: Regist
 
     def verify(name: str) -> dict[str, Any]:
         path = where(name)
-        if path is None:
-            raise CheckpointError(f"{name}: not here, or not all of it; `separate models pull {name}`")
         place = place_of(name)
+        if path is None:
+            remedy = f"`separate models pull {name}`" if place else "correct its `source` in the registry"
+            raise CheckpointError(f"{name}: not here, or not all of it; {remedy}")
         wrong = [piece.name for piece in pieces(place) if not hub.intact(place.repo, piece)] if place else []
         if wrong:
             raise CheckpointError(f"{name}: damaged: {', '.join(wrong)}; `separate models pull {name}` mends it")
@@ -225,8 +229,7 @@ def facts(row: Checkpoint) -> dict[str, Any]:
     from separate.checkpoints.resolve import where
 
     known = {name: value for name, value in asdict(row).items() if name != "folder"} | {"stems": list(row.stems)}
-    here = (row.path is None or row.path.is_file()) and where(row.name) is not None
-    return known | {"mean_sdr": row.mean_sdr, "free": row.free, "here": here}
+    return known | {"mean_sdr": row.mean_sdr, "free": row.free, "here": where(row.name) is not None}
 
 
 def in_short(row: dict[str, Any]) -> str:

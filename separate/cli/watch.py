@@ -62,7 +62,9 @@ def watch_command(
     def arriving(known: Known) -> Iterator[Job | None]:
         nonlocal at_work
         while True:
-            for job in planner.jobs(arrivals.look()):
+            arrived = list(arrivals.look())
+            planner.forget(arrivals.gone)
+            for job in planner.jobs(arrived):
                 settled = look(known.settle(job), output)[0]
                 if not settled.skip:
                     at_work += 1

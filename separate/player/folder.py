@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 from separate.audio.fileset import shown
 from separate.audio.reader import AUDIO_SUFFIXES
@@ -107,11 +108,20 @@ def page_name(template: str, *, model: str, ext: str, track: str, suffix: str) -
 
     That is `index.html` where files are called as their stems, and `song.html` where they are `song_vocals.wav`.
     """
-    # The song's own names come in last: what is taken away around the stem is the template's.
-    name = template.format(model=model, ext=ext, track="\1", suffix="\2", stem=STEM)
+    name = template.format(model=model, ext=ext, track=Own(track), suffix=Own(suffix), stem=STEM)
     *folders, last = map(without_stem, re.sub(r"\.\w+$", "", name).split("/"))
     parts = [*filter(None, folders), last or "index"]
-    return f"{'/'.join(parts)}.html".translate({1: track, 2: suffix})
+    return f"{'/'.join(parts)}.html".translate({1: None, 2: None})
+
+
+class Own(str):
+    """What a song is called, in a template: between marks, so that nothing of it is taken away with the stem."""
+
+    def __format__(self, spec: str) -> str:
+        return f"\1{super().__format__(spec)}\2"
+
+    def __getitem__(self, key: Any) -> Own:
+        return Own(super().__getitem__(key))
 
 
 def without_stem(part: str) -> str:

@@ -19,7 +19,7 @@ from mutagen import id3
 from mutagen.aiff import AIFF
 from mutagen.apev2 import BINARY, APEv2, APEValue
 from mutagen.asf import ASF
-from mutagen.asf._attrs import ASFByteArrayAttribute
+from mutagen.asf._attrs import ASFByteArrayAttribute, ASFUnicodeAttribute
 from mutagen.flac import FLAC, Picture
 from mutagen.mp3 import MP3
 from mutagen.mp4 import MP4, MP4Cover
@@ -309,12 +309,24 @@ def test_covers_of_ape_tags(name: str, tmp_path: Path, monkeypatch: pytest.Monke
     assert [(picture.type, picture.mime) for picture in FLAC(copy).pictures] == [(3, "image/jpeg"), (4, "image/png")]
 
 
+def test_an_odd_cover_costs_no_other_tag(tmp_path: Path) -> None:
+    original = ffmpegs(tmp_path / "song.wv", "wv", "wavpack")
+    tags = APEv2()
+    tags["Title"] = "A title"
+    tags["Cover Art (Front)"] = "no picture"
+    tags.save(original)
+    copy = encoded(tmp_path / "copy", "flac")
+    assert copy_tags(original, copy, "flac") is None
+    assert dump(copy, "flac")[:2] == ({"TITLE": ["A title"]}, [])
+
+
 def test_covers_of_wma(tmp_path: Path) -> None:
     original = ffmpegs(tmp_path / "song.wma", "asf", "wmav2")
     file: Any = ASF(original)
     file.tags["Title"] = ["A title"]
     head = struct.pack("<BI", 3, len(JPEG)) + "image/jpeg\0A cover\0".encode("utf-16-le")
-    file.tags["WM/Picture"] = [ASFByteArrayAttribute(head + JPEG)]
+    odd = [ASFByteArrayAttribute(data) for data in (b"", b"\3\xff\xff\xff\xffab", b"\3\0\0\0\0\0\xd8")]
+    file.tags["WM/Picture"] = [*odd, ASFUnicodeAttribute("no picture"), ASFByteArrayAttribute(head + JPEG)]
     file.save()
     copy = encoded(tmp_path / "copy", "flac")
     assert copy_tags(original, copy, "flac") is None

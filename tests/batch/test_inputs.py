@@ -157,7 +157,7 @@ def test_lists(tmp_path: Path, data: bytes) -> None:
     assert read_list(str(tmp_path / "list")) == ["a.wav", "b c.wav"]
 
 
-@pytest.mark.parametrize("text", ["s.wav", "s.wav\r\n", "歌.wav\r\n歌 2.wav\r\n"])
+@pytest.mark.parametrize("text", ["s.wav", "s.wav\r\n", "歌.wav\r\n歌 2.wav\r\n", "歌 曲1.wav\n音 樂2.wav\n"])
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
 def test_lists_whose_encoding_nothing_says(tmp_path: Path, text: str, encoding: str) -> None:
     (tmp_path / "list").write_bytes(text.encode(encoding))
@@ -168,6 +168,8 @@ def test_lists_whose_encoding_nothing_says(tmp_path: Path, text: str, encoding: 
 def test_names_of_one_letter_in_a_list(tmp_path: Path) -> None:
     (tmp_path / "list").write_bytes(b".\0a\0")
     assert read_list(str(tmp_path / "list")) == [".", "a"]
+    (tmp_path / "list").write_bytes(b"1\0002\0003\0004\0")
+    assert read_list(str(tmp_path / "list")) == ["1", "2", "3", "4"]
 
 
 def test_a_list_from_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -199,6 +199,24 @@ def test_one_journal_of_two_folders_tells_them_apart(tmp_path: Path) -> None:
     assert not two.exists()
 
 
+def test_the_journal_of_a_folder_is_of_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with Journal(tmp_path / "out", MADE, Path("out")) as journal:
+        do(journal, job(Path("out")))
+    for own in (Path("out"), tmp_path / "out", tmp_path / "x/../out"):
+        assert "m/song/vocals.wav" in read_records(tmp_path / "out", own).done
+    assert not read_records(tmp_path / "out", tmp_path / "other").done
+
+
+def test_a_folder_that_may_be_written_to_but_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: object, flags: int) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("separate.batch.journal.os.open", refuse)
+    with Journal(tmp_path / "out", MADE) as journal:
+        do(journal, job(tmp_path / "out"))
+
+
 def test_a_folder_is_written_by_one_batch_whatever_its_journal(tmp_path: Path) -> None:
     out = tmp_path / "out"
     with Journal(tmp_path / "state", MADE, out):

@@ -135,3 +135,4 @@ def test_standard_input_is_a_song(tmp_path: Path) -> None:
     (job,) = planned(["-"], tmp_path)
     assert job.song == "-"
     assert job.outputs["vocals"] == tmp_path / "d2-gru/stdin/vocals.wav"
+    assert [each.song for each in planned(["-", "./-", "./-"], tmp_path)] == ["-", "./-"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from separate.batch.plan import Planner
 from separate.batch.watch import Arrivals, being_written
 from tests.batch.songs import write_song
 
@@ -61,6 +62,21 @@ def test_a_song_that_somebody_keeps_open_is_waited_for(tmp_path: Path) -> None:
     assert not being_written(str(song))
     with song.open("rb"):  # whoever reads it is not in the way
         assert wait_for(arrivals, 1) == ["song"]
+
+
+def test_another_song_may_have_the_stems_of_one_that_is_gone(tmp_path: Path) -> None:
+    song = write_song(tmp_path / "song.wav")
+    arrivals = Arrivals(str(tmp_path), tmp_path / "out", rest=0.05)
+    planner = Planner(tmp_path / "out", "{track}/{stem}.{ext}", model="tiny", stems=["vocals"], ext="wav")
+    planner.jobs([(str(song), "song")])
+    assert wait_for(arrivals, 1) == ["song"]
+    song.rename(tmp_path / "song.WAV")
+    other = (str(tmp_path / "song.WAV"), "song")
+    assert planner.jobs([other])[0].error
+    assert list(arrivals.look()) == []
+    assert arrivals.gone == {str(song)}
+    planner.forget(arrivals.gone | {other[0]})
+    assert not planner.jobs([other])[0].error
 
 
 def test_a_song_that_is_taken_away_and_comes_again(tmp_path: Path) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from separate.checkpoints.registry import BUNDLED, VARIABLE, find, read_registry, registry
-from separate.checkpoints.resolve import place_of, resolve
+from separate.checkpoints.resolve import place_of, resolve, where
 from separate.checkpoints.weights import load, read_header
 from separate.errors import CheckpointError, UnknownModel
 from separate.models import MODELS
+from tests.conftest import Outcome
 
 
 @pytest.fixture(autouse=True)
@@ -79,15 +81,15 @@ summary = "x"
         ("[a]" + ROW + "sdr = 9", r"\[a\] sdr must be a table"),
         ("[a]" + ROW + 'sdr = { vocals = "good" }', r"\[a\] sdr must be a table of numbers"),
         ("[a]" + ROW + "sdr = { vocals = nan }", r"\[a\] sdr must be a table of numbers"),
-        ("[a]" + ROW + "megabytes = inf", r"\[a\] megabytes must be a number above 0, not inf"),
-        ("[a]" + ROW + f"megabytes = {'9' * 400}", r"\[a\] megabytes must be a number above 0"),
+        ("[a]" + ROW + "megabytes = inf", r"\[a\] megabytes must be a number from 0 on, not inf"),
+        ("[a]" + ROW + f"megabytes = {'9' * 400}", r"\[a\] megabytes must be a number from 0 on"),
         ("[a]" + ROW + 'sha256 = "12"', r"\[a\] sha256 must be 64 hexadecimal digits, not '12'"),
         *(
             ("[a]" + ROW.replace("bundled:x.safetensors", place), r"\[a\] source must be bundled:FILE")
             for place in ("hf:u/r@/bin/ls", "hf:u/r@", "hf:u", "hf:u/r/../x.safetensors", "hf:u/r/x.pt", "file:", "x")
         ),
         ("[a]" + ROW.replace("bundled:x", f"file:{'x' * 400}"), r"\[a\] source must be bundled:FILE"),
-        *((f'["{name}"]' + ROW, "a model is called by") for name in ("a/b", "my.yaml", "hf:x", "", "a b")),
+        *((f'["{name}"]' + ROW, "no model can be called so") for name in ("a/b", "my.yaml", "hf:x", "")),
     ],
 )
 def test_a_registry_that_is_wrong(tmp_path: Path, text: str, said: str) -> None:
@@ -104,6 +106,21 @@ def test_a_registry_that_is_right(tmp_path: Path) -> None:
     assert list(rows) == ["a", "b"]
     assert (rows["a"].megabytes, rows["a"].mean_sdr, rows["a"].free) == (None, None, True)
     assert (rows["b"].megabytes, rows["b"].mean_sdr) == (1.5, 8.0)
+
+
+def test_a_row_whose_file_is_missing_is_in_nobodys_way(
+    cli: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "checkpoints.toml"
+    path.write_text("[mine]" + ROW.replace("bundled:", "file:"))
+    monkeypatch.setenv(VARIABLE, str(path))
+    assert where("mine") is None
+    verified = cli("models", "verify")
+    assert (verified.code, "d2-gru: intact" in verified.out, verified.err) == (0, True, "")
+    named = cli("models", "verify", "mine")
+    assert (named.code, "correct its `source` in the registry" in named.err) == (3, True)
+    assert f"Not here: {tmp_path / 'x.safetensors'} is missing." in cli("models", "show", "mine").out
+    assert "not here: its file is missing" in cli("models").out
 
 
 def test_a_mark_at_the_beginning_and_hashes_in_capitals(tmp_path: Path) -> None:

@@ -307,7 +307,7 @@ def test_side_by_side(tiny: Path, album: Path, cli: Cli) -> None:
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "its process ended unexpectedly (Killed); if memory ran out, try fewer --jobs" in said, said
-    assert re.search(r"[45] of 6 songs are through; go on with: separate .* --resume\n", said)
+    assert re.search(r"[45] of 6 songs are through; go on with: separate --resume .*\n", said)
     assert said.endswith("\nseparate: interrupted; what was not complete has been removed\n")
     assert files(out) == alone
     assert not list(out.rglob("*.part"))

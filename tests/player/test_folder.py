@@ -89,6 +89,8 @@ def test_what_is_no_folder_of_stems(tmp_path: Path, name: str, words: str) -> No
         ("{track} {stem} {suffix}.{ext}", "vocals", "vocals mp3.html"),
         ("{stem}/{track}.{suffix}", "song", "song.mp3.html"),
         ("{track} /{stem}.{ext}", "{stem}", "{stem} /index.html"),
+        ("{track:.2}/{stem}.{ext}", "Artist", "Ar/index.html"),
+        ("{track[0]}/{track}/{stem}.{ext}", "Artist", "A/Artist/index.html"),
     ],
 )
 def test_the_page_goes_beside_the_stems(tmp_path: Path, template: str, track: str, page: str) -> None:
