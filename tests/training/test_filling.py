@@ -75,7 +75,10 @@ def test_vocals_and_a_mixture_are_enough(tmp_path: Path) -> None:
 @pytest.mark.parametrize("known", [("vocals", "drums", "bass"), ("vocals", "drums")])
 def test_what_is_left_of_a_mixture_is_other(tmp_path: Path, known: tuple[str, ...]) -> None:
     stems = registers(1.0)
-    write_song(tmp_path / "songs/a", {stem: stems[stem] for stem in known} | {"mixture": sum(stems.values())})
+    write_song(
+        tmp_path / "songs/a",
+        {stem: stems[stem] for stem in known} | {"mixture": sum(stems.values(), start=np.zeros(1))},
+    )
     [song] = fill(tmp_path / "pool", [tmp_path / "songs"], Data(), 44100, print)
     rest = sum(x for stem, x in stems.items() if stem not in known)
     assert set(song.stems) == {*known, "other"}
@@ -87,7 +90,10 @@ def test_what_is_left_of_a_mixture_is_other(tmp_path: Path, known: tuple[str, ..
 def test_a_mixture_whose_vocals_nobody_knows_is_left_out(tmp_path: Path, known: tuple[str, ...]) -> None:
     said: list[str] = []
     stems = registers(1.0)
-    write_song(tmp_path / "songs/a", {stem: stems[stem] for stem in known} | {"mixture": sum(stems.values())})
+    write_song(
+        tmp_path / "songs/a",
+        {stem: stems[stem] for stem in known} | {"mixture": sum(stems.values(), start=np.zeros(1))},
+    )
     with pytest.raises(InputError, match="nothing to train with"):
         fill(tmp_path / "pool", [tmp_path / "songs"], Data(), 44100, said.append)
     what = " and ".join(known) or "no stem"

@@ -131,7 +131,12 @@ def test_mad_hears_whole_frames_only(pool: Path) -> None:
     model, heard = trainer.model, list[torch.Tensor]()
     data = trainer.batches(open_pool(pool, model.sources))(0)
     answer = model.magnitudes
-    model.magnitudes = lambda x: (heard.append(x), answer(x))[1]
+
+    def listening(x: torch.Tensor) -> Any:
+        heard.append(x)
+        return answer(x)
+
+    model.magnitudes = listening
     trainer.objective.loss(model, data)
     noisy = torch.nn.functional.pad(data.mixture.mean(1), (100 * 48, 100 * 48), value=7.0)  # 100 frames, either side
     frames = magnitude(model.stft(noisy))[0].T  # (frame, bin)
