@@ -182,12 +182,9 @@ class Journal:
             ) from error
         except OSError as error:
             raise output_error(folder, error) from error
+        self._hold: int | None = None
         try:
             self._hold = _held(self.out)
-        except BaseException:
-            self._file.close()
-            raise
-        try:
             self.records = read_records(folder, self.out)
             about = {"pid": os.getpid(), "host": socket.gethostname(), "separate": __version__}
             self._append("batch", out=self.records.out, **about)

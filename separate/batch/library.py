@@ -35,7 +35,7 @@ class Library:
     def add(self, found: Iterable[Found]) -> None:
         """Take in songs; one that is named twice is done once."""
         for song, track in found:
-            place = song if song == "-" else real(song)
+            place = real(song)
             words = ("", str(track)) if isinstance(track, InputError) else (track, "")
             row = [os.fsencode(word) for word in (place, song, *words)]
             if self.disk.execute("INSERT OR IGNORE INTO songs VALUES (?, ?, ?, ?)", row).rowcount:

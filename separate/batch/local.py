@@ -50,10 +50,8 @@ def attempt(job: Job, separator: Separator, output: Output, notice: Notice, prog
     begun = time.monotonic()
     try:
         result = do(job, separator, output, notice, progress)
-    except SeparateError as error:
-        result = Result(job, "failed", error=error)
     except Exception as error:  # not even a mistake of ours stops the rest
-        result = Result(job, "failed", error=unexpected(job.song, error))
+        result = Result(job, "failed", error=explained(job.song, error))
     result.seconds = time.monotonic() - begun
     return result
 
@@ -83,8 +81,10 @@ def do(job: Job, separator: Separator, output: Output, notice: Notice, progress:
     return Result(job, "done", audio_seconds=done / rate, gain=gain, input=version, written=written)
 
 
-def unexpected(song: str, error: Exception) -> SeparateError:
-    """Describe an error that nobody foresaw, but for lack of memory."""
+def explained(song: str, error: Exception) -> SeparateError:
+    """Describe an error, also one that nobody foresaw, but for lack of memory."""
+    if isinstance(error, SeparateError):
+        return error
     if out_of_memory(error):
         return DeviceMemoryError(f"{shown(song)}: out of memory: free some, or try fewer --jobs or a shorter --segment")
     where = traceback.extract_tb(error.__traceback__)[-1]

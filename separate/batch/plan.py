@@ -70,7 +70,7 @@ class Planner:
         """List a job for every song; one that is named twice is done once."""
         once: dict[str, Found] = {}
         for song, track in found:
-            once.setdefault(song if song == "-" else real(song), (song, track))
+            once.setdefault(real(song), (song, track))
         self.sources.update({place: song for place, (song, _) in once.items() if song != "-"})
         return [self.job(song, track) for song, track in once.values()]
 
@@ -115,5 +115,5 @@ class Planner:
 
 
 def real(place: str | Location) -> str:
-    """Name a file or folder so that it has one name only, as far as that can be known."""
-    return str(place) if is_url(str(place)) else os.path.realpath(str(place))
+    """Name a file or folder so that it has one name only, as far as that can be known; "-" is standard input."""
+    return str(place) if place == "-" or is_url(str(place)) else os.path.realpath(str(place))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from separate.cli.text import one_line
-from separate.errors import SeparateError, UsageError
+from separate.errors import UsageError
 
 if TYPE_CHECKING:
     from separate.batch.job import Job, Output, Result
@@ -54,6 +54,8 @@ def player_command(
         except Exception as error:
             if len(songs) == 1:
                 raise
+            from separate.batch.local import explained
+
             failed = True
             print(f"separate: {one_line(str(explained(str(found.page.parent), error)))}", file=sys.stderr, flush=True)
             continue
@@ -85,15 +87,6 @@ def say(path: Path, quiet: bool) -> None:
         print(one_line(f"{path}: {path.stat().st_size / 1e6:.1f} MB"), flush=True)
 
 
-def explained(name: str, error: Exception) -> SeparateError:
-    """Describe in a line what went wrong with a page, foreseen or not: it stops no other song."""
-    if isinstance(error, SeparateError):
-        return error
-    from separate.batch.local import unexpected
-
-    return unexpected(name, error)
-
-
 def with_pages(results: Iterator[Result], options: Options, output: Output) -> Iterator[Result]:
     """Add the pages and reports that are asked for, song by song, before each song's result is told."""
     if not options.player and not options.report:
@@ -101,6 +94,7 @@ def with_pages(results: Iterator[Result], options: Options, output: Output) -> I
         return
     from separate.audio.url import location
     from separate.batch.journal import journal_folder, read_records
+    from separate.batch.local import explained
 
     # How far stems were turned down that are left as they are is known from earlier runs alone.
     out = location(options.out)

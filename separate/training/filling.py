@@ -166,7 +166,7 @@ def _damaged(file: StemFile) -> bool:
 def _stems(song: Recording, mixed: bool) -> dict[str, Tensor]:
     """Complete the stems so that they sum to the song, as far as one can know; `mixed` if it was given as well.
 
-    None if the rest of it may be vocals or not.
+    Nothing if the rest of it may be vocals or not.
     """
     stems = dict(song.stems)
     if set(stems) == {"vocals"}:

@@ -22,6 +22,17 @@ import pytest
 
 LARGE = (".safetensors",)  # what the hub keeps outside git, and calls by its SHA-256
 PIECE = 2**16  # bytes
+
+ROW = """
+[{name}]
+architecture = "d2-gru"
+source = "{source}"
+stems = ["vocals", "drums", "bass", "other"]
+sample_rate = 44100
+licence = "{licence}"
+summary = "{name} for tests"
+"""
+
 TOKEN = "hf_test_token_of_somebody_who_may"
 
 

@@ -21,7 +21,7 @@ from separate.checkpoints.registry import registry
 from separate.checkpoints.resolve import resolve, where
 from separate.checkpoints.weights import load
 from separate.errors import CheckpointError
-from tests.checkpoints.hub import TOKEN, Hub, environment, point_to, running_hub, sha256, use, xet_hash
+from tests.checkpoints.hub import ROW, TOKEN, Hub, environment, point_to, running_hub, sha256, use, xet_hash
 
 NET = "hf:someone/music/net.safetensors"
 
@@ -378,16 +378,9 @@ def test_another_file_than_the_one_that_came_first_is_refused(hub: Hub, net: byt
 def test_the_hash_in_a_row_counts_for_the_hub_too(
     hub: Hub, net: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    row = f"""
-    architecture = "d2-gru"
-    source = "{NET}"
-    stems = ["vocals", "drums", "bass", "other"]
-    sample_rate = 44100
-    licence = "MIT"
-    summary = "pinned"
-    """
+    right, wrong = (ROW.format(name=name, source=NET, licence="MIT") for name in ("right", "wrong"))
     table = tmp_path / "pinned.toml"
-    table.write_text(f'[right]{row}sha256 = "{sha256(net).upper()}"\n[wrong]{row}sha256 = "{"0" * 64}"\n')
+    table.write_text(f'{right}sha256 = "{sha256(net).upper()}"\n{wrong}sha256 = "{"0" * 64}"\n')
     monkeypatch.setenv("SEPARATE_REGISTRY", str(table))
     assert resolve("right").read_bytes() == net
     assert "is damaged, or the `sha256` of its row is that of another file" in refused("wrong")

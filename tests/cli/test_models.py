@@ -18,21 +18,11 @@ import soundfile
 from separate.checkpoints.lock import read_lock
 from separate.checkpoints.registry import registry
 from separate.checkpoints.resolve import resolve, where
-from tests.checkpoints.hub import Hub, environment, running_hub, use
+from tests.checkpoints.hub import ROW, Hub, environment, running_hub, use
 from tests.conftest import Outcome, music
 from tests.models.peers import TRANSFORMER, WAVES, publish, theirs
 
 Cli = Callable[..., Outcome]
-
-ROW = """
-[{name}]
-architecture = "d2-gru"
-source = "{source}"
-stems = ["vocals", "drums", "bass", "other"]
-sample_rate = 44100
-licence = "{licence}"
-summary = "{name} for tests"
-"""
 
 
 @pytest.fixture
