@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 RATE = 44100
+SHIFT = 2.0  # semitones: of the pitch of a song, at most
 
 
 def level(x: Tensor, rms: float = 0.1) -> Tensor:
@@ -121,7 +122,7 @@ def codec(x: Tensor, kind: str, quality: float) -> Tensor:
 
 def vary(stems: Mapping[str, Tensor], rng: np.random.Generator, data: Data) -> dict[str, Tensor]:
     """Alter a song: pitch, time and coding of all stems alike, rooms and compressors of single ones."""
-    semitones = rng.uniform(-2, 2) if rng.random() < data.pitch else 0.0
+    semitones = rng.uniform(-SHIFT, SHIFT) if rng.random() < data.pitch else 0.0
     ratio = rng.uniform(0.88, 1.12) if rng.random() < data.time else 1.0
     kind, quality = (str(rng.choice(["mp3", "opus"])) if rng.random() < data.codec else ""), rng.uniform(0, 0.6)
     altered = {}

@@ -6,6 +6,8 @@ hears, and losses on masks cost less than the net does.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 
 from separate.device import worthwhile
 from separate.errors import UsageError
-from separate.models.d2gru import D2GRU
+from separate.models.d2gru import D2GRU, DilatedGRU
 from separate.training.losses import disagreement, mask_loss, sdr_loss
 from separate.training.mixing import Mixer, Order, random_gains
 
@@ -147,13 +149,35 @@ def product(x: Tensor, y: Tensor) -> Tensor:
     return (x[0] * y[0]).addcmul_(x[1], y[1])
 
 
-def masks(net: D2GRU, mixture: Tensor) -> Tensor:
+def masks(net: D2GRU, mixture: Tensor, dropout: float = 0.0, seed: int = 0) -> Tensor:
     """Run the net on band magnitudes: (frame, item, band) -> (frame, item, source, band)."""
-    x = net.input(torch.log1p(mixture).to(next(net.parameters()).dtype))
-    for block in net.blocks:
-        x = block(x)
+    with dropped(net, dropout, seed):
+        x = net.input(torch.log1p(mixture).to(next(net.parameters()).dtype))
+        for block in net.blocks:
+            x = block(x)
     y: Tensor = net.output.linear(x).float()  # (frame, item, source · band)
     return torch.unflatten(y, 2, (len(net.sources), -1)).sigmoid()
+
+
+@contextmanager
+def dropped(net: D2GRU, share: float, seed: int) -> Iterator[None]:
+    """Silence channels of what the GRUs say, for a whole mix: noise that changes with every frame would average out.
+
+    What is drawn depends on the seed only, and not on which thread draws first.
+    """
+    random = torch.Generator().manual_seed(seed)
+
+    def drop(layer: nn.Module, inputs: tuple[Tensor, ...], said: Tensor) -> Tensor:
+        kept = (torch.rand(1, *said.shape[1:], generator=random) >= share).to(said)  # (1, item, width)
+        return said * (kept / (1 - share))
+
+    layers = [layer for layer in net.modules() if isinstance(layer, DilatedGRU)] if share else []
+    hooks = [layer.register_forward_hook(drop) for layer in layers]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def band_loss(
@@ -167,6 +191,7 @@ def band_loss(
     agreement: float = 0.0,
     surroundings: int = 43,
     agree_every: int = 2,
+    dropout: float = 0.0,
 ) -> Tensor:
     """Judge the masks of `net` on a batch: as `shares` of magnitudes, which is learnt fast, and by the `sdr` of stems.
 
@@ -176,10 +201,12 @@ def band_loss(
     beyond the middle and a random memory, against what it says of the whole. A net that forgets within these
     surroundings, whatever went before, separates chunks as it does whole songs: on three seconds at a time alone, GRUs
     learn states that drift over minutes.
+
+    With a `dropout`, GRUs say nothing on that share of their channels, in every batch on others.
     """
     assert net.bands is not None
     weight = net.bands.weight[:, : net.bins].sum(1).float().sqrt()  # √(bins of a band)
-    said = masks(net, batch.mixture)
+    said = masks(net, batch.mixture, dropout, batch.step)
     loss = said.new_zeros(())
     if shares:
         loss = shares * mask_loss(said, batch.targets, weight * batch.audible, batch.groups)
@@ -192,14 +219,14 @@ def band_loss(
     middle = len(batch.mixture) // 2
     energy = (batch.mixture[..., : len(weight)] * weight) ** 2
     if batch.step // agree_every % 2:
-        part = masks_from_anywhere(net, batch.mixture[: middle + surroundings], batch.step)[:middle]
+        part = masks_from_anywhere(net, batch.mixture[: middle + surroundings], batch.step, dropout)[:middle]
         return loss + agreement * disagreement(said[:middle], part, energy[:middle])
     begin = max(0, middle - surroundings)
-    part = masks_from_anywhere(net, batch.mixture[begin:], batch.step)[middle - begin :]
+    part = masks_from_anywhere(net, batch.mixture[begin:], batch.step, dropout)[middle - begin :]
     return loss + agreement * disagreement(said[middle:], part, energy[middle:])
 
 
-def masks_from_anywhere(net: D2GRU, mixture: Tensor, seed: int) -> Tensor:
+def masks_from_anywhere(net: D2GRU, mixture: Tensor, seed: int, dropout: float) -> Tensor:
     """Run the net with random states at the beginning of its GRUs, as if anything had gone before."""
     random = torch.Generator(mixture.device).manual_seed(seed)
 
@@ -211,7 +238,7 @@ def masks_from_anywhere(net: D2GRU, mixture: Tensor, seed: int) -> Tensor:
 
     hooks = [layer.register_forward_pre_hook(start) for layer in net.modules() if isinstance(layer, nn.GRU)]
     try:
-        return masks(net, mixture)
+        return masks(net, mixture, dropout, seed)
     finally:
         for hook in hooks:
             hook.remove()

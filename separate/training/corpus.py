@@ -34,6 +34,7 @@ class Clip:
     collection: str  # which source it came from: the files of one belong together
     licensed: str  # "permissive" or "research"
     seconds: float
+    rate: int = 0  # Hz, of the recording, which that of its file may exceed; 0: not known
 
 
 def read_manifest(
@@ -41,8 +42,8 @@ def read_manifest(
 ) -> list[Clip]:
     """Read `folder`/manifest.csv, leaving out what is not licensed as asked.
 
-    Columns that count: path, stem, kind, instrument, pitch_midi, attribution_id, set, seconds. A manifest without
-    them lists clips of one `stem` and `kind`, all `licensed` alike.
+    Columns that count: path, stem, kind, instrument, pitch_midi, attribution_id, set, seconds, rate. A manifest
+    without them lists clips of one `stem` and `kind`, all `licensed` alike.
     """
     table = Path(folder, "manifest.csv")
     try:
@@ -63,6 +64,7 @@ def read_manifest(
                 collection=row.get("attribution_id") or Path(row["path"]).parts[0],
                 licensed=row.get("set") or licensed,
                 seconds=float(row.get("seconds") or 0),
+                rate=int(row.get("rate") or 0),
             )
         except KeyError as error:
             raise InputError(f"{table}, line {line}: lacks {error}") from error

@@ -7,7 +7,7 @@ import os
 import re
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial, reduce
 from pathlib import Path
@@ -23,7 +23,7 @@ from separate.datasets import Song as Recording
 from separate.datasets import StemFile, Track, accompaniment, find_tracks, read_track
 from separate.dsp.parallel import side_by_side
 from separate.errors import InputError, UsageError
-from separate.training.augment import level, vary
+from separate.training.augment import SHIFT, level, vary
 from separate.training.config import Data
 from separate.training.corpus import Clip, decode, decode_all, read_manifest
 from separate.training.library import build_library
@@ -49,7 +49,8 @@ def fill(pool: Path, folders: Sequence[Path], data: Data, rate: int, say: Say) -
             found += pooled
         elif (folder / "manifest.csv").exists():
             clips = [clip for kind in data.licensed for clip in read_corpus(folder, kind)]
-            found += add_tracks(recorded(clips), pool, data, rate, say)
+            rates = {clip.path: clip.rate for clip in clips if clip.rate > 0}
+            found += add_tracks(recorded(clips), pool, data, rate, say, rates)
             found += add_synthetic(clips, pool, data, rate, say)
         else:
             found += add_tracks(training_tracks(folder), pool, data, rate, say)
@@ -98,12 +99,17 @@ def recorded(clips: Sequence[Clip]) -> list[Track]:
     return tracks
 
 
-def add_tracks(tracks: Sequence[Track], pool: Path, data: Data, rate: int, say: Say) -> list[tuple[Path, bool]]:
-    """Decode what is not yet in the pool, some tracks at a time; what cannot be decoded is named and left out."""
+def add_tracks(
+    tracks: Sequence[Track], pool: Path, data: Data, rate: int, say: Say, rates: Mapping[Path, int] | None = None
+) -> list[tuple[Path, bool]]:
+    """Decode what is not yet in the pool, some tracks at a time; what cannot be decoded is named and left out.
+
+    Files may have been recorded at other `rates` than they have now.
+    """
     found: list[tuple[Path, bool]] = []
     failed, said = 0, time.monotonic()
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as threads:
-        results = threads.map(partial(_add_track, pool=pool, data=data, rate=rate), tracks)
+        results = threads.map(partial(_add_track, pool=pool, data=data, rate=rate, rates=rates or {}), tracks)
         for number, (track, (folders, messages)) in enumerate(zip(tracks, results, strict=True), 1):
             found += [(folder, True) for folder in folders]
             failed += not folders
@@ -117,13 +123,17 @@ def add_tracks(tracks: Sequence[Track], pool: Path, data: Data, rate: int, say: 
     return found
 
 
-def _add_track(track: Track, pool: Path, data: Data, rate: int) -> tuple[list[Path], list[str]]:
+def _add_track(
+    track: Track, pool: Path, data: Data, rate: int, rates: Mapping[Path, int]
+) -> tuple[list[Path], list[str]]:
     """Put a track and its altered copies into the pool; return where they are, and what there is to say."""
     files = [file for files in track.stems.values() for file in files] + ([track.mixture] if track.mixture else [])
     try:
         facts = [(str(file), file.path.stat().st_size, file.path.stat().st_mtime_ns) for file in files]
     except OSError as error:
         return [], [f"skipped {shown(track.name)}: {error.filename}: {error.strerror}"]
+    recorded_at = min((rates[file.path] for file in files if file.path in rates), default=rate)
+    facts += [("recorded at", recorded_at, 0)] * (recorded_at < rate)
     folders = []
     song: Recording | None = None
     for copy in range(data.copies + 1):
@@ -139,14 +149,16 @@ def _add_track(track: Track, pool: Path, data: Data, rate: int) -> tuple[list[Pa
                 return [], [f"skipped {error}"]
             whole = _stems(song, mixed=track.mixture is not None)
             if not whole:
-                known = " and ".join(song.stems) or "no stem"
-                return [], [f"skipped {shown(track.name)}: a mixture and {known}; add its vocals: the rest is computed"]
+                given = " and ".join(song.stems) or "no stem"
+                return [], [f"skipped {shown(track.name)}: a mixture and {given}; add its vocals: the rest is computed"]
             stems = {stem: x if song.rate == RATE else resample(x, song.rate, RATE) for stem, x in whole.items()}
             if copy:
                 stems = vary(stems, np.random.default_rng(int(key, 16)), data)
             if rate != RATE:
                 stems = {stem: resample(x, RATE, rate) for stem, x in stems.items()}
-            add_song(folder, stems, name=track.name, rate=rate, limit=min(song.rate, rate) / 2, altered=copy > 0)
+            known = min(song.rate, rate, recorded_at) / 2
+            known *= 2 ** (-SHIFT / 12) if copy and known < rate / 2 else 1  # in case that its pitch is lower now
+            add_song(folder, stems, name=track.name, rate=rate, limit=known, altered=copy > 0)
         folders.append(folder)
     return folders, list(song.warnings) if song else []
 

@@ -199,8 +199,9 @@ def choose_objective(settings: Mapping[str, Any]) -> Objective:
         whole, least = isinstance(allowed[key], int), int(key == "agree_every")  # that one divides
         if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
             raise UsageError(f"[objective] {key} must be a {'whole ' * whole}number, got {value!r}")
-        if not least <= value <= 1e9:  # which nan is not either
-            raise UsageError(f"[objective] {key} must be from {least} to 1000000000, got {value!r}")
+        most = 0.9 if key == "dropout" else 1e9
+        if not least <= value <= most:  # which nan is not either
+            raise UsageError(f"[objective] {key} must be from {least} to {most:.10g}, got {value!r}")
     settings = allowed | given
     if name == "bands" and settings["shares"] == settings["sdr"] == 0:
         raise UsageError("[objective] shares and sdr are both 0, so there is nothing to learn from; give one of them")

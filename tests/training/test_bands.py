@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import copy
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 import torch
 
 from separate.models import build
-from separate.training.bands import BandBatch, BandMixer, BandSum, band_loss
+from separate.training.bands import BandBatch, BandMixer, BandSum, band_loss, dropped
 from separate.training.config import Mixing
 from separate.training.mixing import Mixer
 from separate.training.pool import Pool, add_song
@@ -40,6 +42,31 @@ def test_surroundings_may_be_longer_than_a_mix(noises: Pool, step: int) -> None:
     loss = band_loss(net, batch, agreement=1.0, surroundings=1000, agree_every=1)
     assert loss > band_loss(net, batch)
     assert torch.isfinite(loss)
+
+
+def test_dropout_depends_on_the_step_alone(noises: Pool) -> None:
+    net, batch = build("d2-gru", MODEL), mix(noises)
+    with ThreadPoolExecutor(2) as threads:  # as the copies of a trainer do
+        first, second = threads.map(lambda net: band_loss(net, batch, dropout=0.5), [copy.deepcopy(net), net])
+    assert torch.equal(first, second)
+    later = dataclasses.replace(batch, step=1)
+    assert not torch.equal(first, band_loss(net, later, dropout=0.5))
+    assert torch.equal(band_loss(net, batch), band_loss(net, later))  # nothing of it is left behind
+
+
+def test_dropout_keeps_the_mean_and_silences_channels_at_all_times() -> None:
+    net = build("d2-gru", MODEL).eval()
+    x = torch.randn(20, 3, 32)
+    heard: list[torch.Tensor] = []
+    with torch.no_grad():
+        whole = net.blocks[0].first(x)
+        for seed in range(400):
+            with dropped(net, 0.25, seed):
+                heard.append(net.blocks[0].first(x))
+    silent = (heard[0] == 0).all(0)  # (item, channel)
+    assert 5 < int(silent.sum()) < 45  # of 96
+    torch.testing.assert_close(heard[0][:, ~silent], whole[:, ~silent] / 0.75)
+    torch.testing.assert_close(torch.stack(heard).mean(0), whole, rtol=0.2, atol=0.01)
 
 
 def test_sums_over_bands_are_a_product_without_its_zeros() -> None:

@@ -171,6 +171,21 @@ def test_a_corpus_may_have_many_songs_in_a_folder(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(("rate", "limits"), [("16000", [8000, 8000 / 2 ** (1 / 6)]), ("", [22050, 22050])])
+def test_a_manifest_tells_at_what_rate_was_recorded(tmp_path: Path, rate: str, limits: list[float]) -> None:
+    rows = ["path,stem,kind,rate"]
+    for stem, x in registers(0.2).items():  # at 44.1 kHz, as their files say
+        (tmp_path / "corpus/a").mkdir(parents=True, exist_ok=True)
+        soundfile.write(tmp_path / f"corpus/a/{stem}.wav", x.T, 44100)
+        rows.append(f"a/{stem}.wav,{stem},stem,{rate}")
+    (tmp_path / "corpus/manifest.csv").write_text("\n".join(rows))
+    found = fill(tmp_path / "pool", [tmp_path / "corpus"], Data(copies=1), 44100, print)
+    assert [song.limit for song in found] == pytest.approx(limits)
+    (tmp_path / "corpus/manifest.csv").write_text("\n".join(rows).replace(",16000", ",12000"))
+    again = fill(tmp_path / "pool", [tmp_path / "corpus"], Data(copies=1), 44100, print)
+    assert (again == found) == (not rate)  # what is known to be less is not taken from the pool as it was
+
+
 def test_songs_to_validate_with_are_chosen_by_name() -> None:
     songs = [Song(Path(f"{i}-{c}"), f"song {i}", True, 44100, 22050, {}, 1, c > 0) for i in range(40) for c in range(2)]
     made = [Song(Path(f"made {i}"), f"made {i}", False, 44100, 22050, {}, 1) for i in range(10)]

@@ -111,6 +111,7 @@ def test_objectives_say_which_models_they_are_for(name: str) -> None:
     [
         ({"name": ["l1"]}, r"unknown name \['l1'\]; known are bands, "),
         ({"agree_every": 0}, "agree_every must be from 1 to"),
+        ({"dropout": 1.0}, "dropout must be from 0 to 0.9, got 1.0"),
         ({"surroundings": 2.5}, "surroundings must be a whole number, got 2.5"),
         ({"agreement": math.nan}, "agreement must be from 0 to 1000000000, got nan"),
         ({"agreement": "much"}, "agreement must be a number, got 'much'"),
