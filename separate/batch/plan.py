@@ -7,7 +7,6 @@ comes, so that the others are still done.
 from __future__ import annotations
 
 import os
-import string
 from collections.abc import Collection, Iterable, Mapping, MutableMapping, Sequence
 from pathlib import PurePath
 
@@ -23,15 +22,15 @@ FIELDS = ("model", "track", "stem", "ext", "suffix")
 
 def check_template(template: str, stems: Sequence[str]) -> None:
     """Refuse a name template that has unknown fields, leaves the output folder, or gives two stems one name."""
+    fields = dict.fromkeys(FIELDS, "x")
     try:
-        found = [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
-        template.format(**dict.fromkeys(FIELDS, "x"))
+        names = {template.format(**fields | {"stem": stem}) for stem in stems}
     except (ValueError, KeyError, IndexError, AttributeError) as error:
         known = ", ".join(f"{{{field}}}" for field in FIELDS)
         raise UsageError(f"--name {template!r}: use only {known} as fields") from error
     if leaves(template):
         raise UsageError(f"--name {template!r}: must stay below the output folder; choose the folder with --out")
-    if "stem" not in found and len(stems) > 1:
+    if len(names) < len(stems):
         raise UsageError(f"--name {template!r}: needs {{stem}}, or {' and '.join(stems)} would be one file")
 
 

@@ -104,6 +104,8 @@ def main() -> None:
     except OSError as error:  # those of files are ours before they come here
         if error.filename:
             fail(f"{error.filename}: {error.strerror}", 1)
+        if isinstance(error, FileNotFoundError):  # nothing else is looked for without a name
+            fail("the current folder is there no more: go to another", 1)
         with contextlib.suppress(OSError):
             sys.stdout.close()  # or Python would try again
         fail(f"standard output: {error.strerror or error}", 1)

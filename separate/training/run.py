@@ -56,7 +56,10 @@ def run_recipe(
         state = _state(run)
         trainer = Trainer(recipe, place)
         if state:
-            trainer.restore(state)
+            try:
+                trainer.restore(state)
+            except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+                raise damaged(run / "state.pt") from error
             data = data or [Path(folder) for folder in state["folders"]]
         elif start:
             trainer.start_from(str(start))
@@ -102,7 +105,12 @@ def _state(run: Path) -> dict[str, Any] | None:
         found = torch.load(path, map_location="cpu", weights_only=True)
         return {key: found[key] for key in _STATE}  # what is no state has none of these
     except Exception as error:  # torch's own, and others'
-        raise InputError(f"{path}: is no run's state, or a damaged one; begin anew with another folder") from error
+        raise damaged(path) from error
+
+
+def damaged(path: Path) -> InputError:
+    """Say that a run cannot go on."""
+    return InputError(f"{path}: is no run's state, or a damaged one; begin anew with another folder")
 
 
 def _make(folder: Path) -> None:

@@ -107,6 +107,7 @@ def test_a_song_that_would_be_overwritten(tmp_path: Path) -> None:
         ("{0}", "use only"),
         ("{stem.x}", "use only"),
         ("{track}.{ext}", r"needs {stem}, or vocals and drums would be one file"),
+        ("{stem:.0}{track}.{ext}", "would be one file"),
         ("/tmp/{stem}.{ext}", "must stay below the output folder"),
         ("../{stem}.{ext}", "must stay below the output folder"),
     ],

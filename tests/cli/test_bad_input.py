@@ -258,3 +258,14 @@ def test_a_torchaudio_that_does_not_match(tiny: Path, tmp_path: Path) -> None:
     assert "torchaudio==" in done.stderr
     assert (tmp_path / "separated/tiny/44100/vocals.wav").is_file()
     assert not (tmp_path / "separated/tiny/48000").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows keeps a folder that somebody is in")
+def test_a_current_folder_that_is_there_no_more(
+    cli: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    outcome = cli("song.wav")
+    assert (outcome.code, outcome.err) == (1, "separate: the current folder is there no more: go to another\n")

@@ -162,6 +162,14 @@ def test_ctrl_c_finishes_the_step_and_saves(songs: Path, tmp_path: Path) -> None
     assert run_recipe(changed(TINY, steps=steps + 1), [], tmp_path, say=quiet)
 
 
+@pytest.mark.parametrize(("key", "wrong"), [("model", {}), ("optimisers", [{}]), ("progress", (1, 2)), ("average", 5)])
+def test_what_a_state_holds_may_be_damaged_too(songs: Path, tmp_path: Path, key: str, wrong: object) -> None:
+    run_recipe(PLAIN, [songs], tmp_path, say=quiet)
+    torch.save(torch.load(tmp_path / "state.pt", weights_only=True) | {key: wrong}, tmp_path / "state.pt")
+    with pytest.raises(InputError, match=r"state\.pt: is no run's state, or a damaged one"):
+        run_recipe(PLAIN, [songs], tmp_path, say=quiet)
+
+
 def test_a_loss_that_is_no_number_ends_the_run(songs: Path, tmp_path: Path) -> None:
     loud = dataclasses.replace(PLAIN, mixing=dataclasses.replace(TINY.mixing, scale=(1e38, 1e38)))
     with pytest.raises(SeparateError, match="step 1: loss nan, gradient nan; what was saved last is kept"):
