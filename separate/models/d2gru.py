@@ -5,7 +5,8 @@ far in time; a dilated grouped convolution refines its output; input, GRU and co
 
     magnitudes -> log(1 + m) -> conv -> block 1 -> block 2 -> block 3 -> conv -> magnitudes of all sources
 
-The net sees one audio channel at a time, and with `sides` also what that channel does not share with the others.
+The net sees one audio channel at a time, and with `sides` also what that channel does not share with the others. With a
+`level` it hears loud and quiet songs alike.
 Every variant of the paper's Tables 2 and 4 to 7 is a row of ABLATIONS. Inside, everything is (time, batch, width):
 there, folding time for a dilated GRU is a view.
 """
@@ -18,6 +19,7 @@ from math import lcm
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from separate.dsp.masks import ratio_mask
@@ -30,6 +32,8 @@ from separate.models.spectral import Span, Used, spans, stems_from
 
 __all__ = ["ABLATIONS", "D2GRU", "D2GRUConfig", "DilatedGRU"]
 
+RMS = 0.14  # of what a net with a `level` hears: that of the mixes which ours were trained with
+FLOOR = 1e-4  # of that, which a song of digital silence is not made any louder than
 WIDE = 1024  # channels: from here on the weights of a GRU do not fit a processor's cache
 
 
@@ -45,6 +49,7 @@ class D2GRUConfig:
     context: float = 1.0  # of which so many at either end are only surroundings
     bins: int = 0  # the net hears bins below this one; 0: all
     bands: int = 0  # and these averaged to so many bands, which its masks have too; 0: no averaging
+    level: float = 0.0  # seconds to either side that decide how loud a frame is to it; 0: as loud as the song is
     sides: bool = False  # it hears, beside every channel, how far that is from the mean of all channels
     width: int = 2048
     layers: tuple[str, str] = ("gru", "conv")  # of a block: "gru", "conv", "pointwise" or "none"
@@ -67,6 +72,10 @@ class D2GRUConfig:
             raise ValueError(f"layers must be two of gru, conv, pointwise and none, got {self.layers!r}")
         if self.bands and self.output == "log":
             raise ValueError('bands need output = "mask": magnitudes cannot be interpolated from them')
+        if not 0 <= self.level <= self.context:
+            raise ValueError(f"level must be from 0 to the context of {self.context} s, got {self.level}")
+        if self.level and self.output == "log":
+            raise ValueError('level needs output = "mask": magnitudes would be as loud as what is heard')
         check_post(self.wiener, self.griffin_lim)
 
     def _check_sizes(self) -> None:
@@ -213,13 +222,40 @@ class D2GRU(nn.Module):
     def hidden(self, mixture: Tensor) -> Tensor:
         """Run all layers but the last: (batch, channel, bin, frame) -> (frame, batch · channel, width)."""
         heard = self.heard(mixture)  # (batch, channel, bin or band, frame)
+        gain = self.gain(heard) if self.config.level else None
         if self.config.sides:
             heard = torch.cat([heard, self.heard(mixture - mixture.mean(1, keepdim=True))], 2)
+        if gain is not None:
+            heard *= gain
         x: Tensor = self.input(heard.flatten(0, 1).log1p_().permute(2, 0, 1))  # (frame, batch · channel, width)
         active = self.config.active
         for block in self.blocks if active < 0 else self.blocks[:active]:
             x = block(x)
         return x
+
+    def gain(self, heard: Tensor) -> Tensor:
+        """Find the gain that brings each frame's surroundings to RMS.
+
+        (batch, channel, bin or band, frame) -> (batch, 1, 1, frame).
+
+        How loud a song is does not say what is in it, and nets that learnt at one level fail at others. The mean of the
+        power around a frame, and of that the geometric mean over as long, moves slowly. Chunks whose context is as long
+        find what the whole song finds. Masks apply to the song as it is: there is nothing to restore.
+        """
+        reach = round(self.config.level * self.sample_rate / self.config.hop) // 2  # frames, of either mean
+        window = 2 * reach + 1, 1, reach  # its length, step, and padding
+        unit = self.config.n_fft / 2 * self.stft.window.square().sum()  # power of a frame of white noise
+        power = self.power(heard).mean(1) / unit  # (batch, frame)
+        power = F.avg_pool1d(power, *window, count_include_pad=False).clamp_min((FLOOR * RMS) ** 2)
+        level = F.avg_pool1d(power.log(), *window, count_include_pad=False)
+        return (RMS * (-level / 2).exp())[:, None, None]
+
+    def power(self, heard: Tensor) -> Tensor:
+        """Add up the power of what is heard: (batch, channel, bin or band, frame) -> (batch, channel, frame)."""
+        if not self.bands:
+            return heard.square().sum(2)
+        bins = self.bands.weight[:, : self.bins].sum(1).to(heard.dtype)  # of each band
+        return torch.einsum("bcif,i->bcf", heard.square(), bins)
 
     def deepened(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Add to the weights of a net with fewer blocks those that it lacks, such that nothing changes at first.

@@ -264,3 +264,45 @@ def test_sides_are_what_the_channels_do_not_share() -> None:
     assert not torch.allclose(model.estimate(phases), plain.estimate(phases), atol=1e-3)
     swapped = model.estimate(phases.flip(1)).flip(2)
     assert torch.allclose(swapped, model.estimate(phases), atol=1e-5)
+
+
+def bursts(seconds: float = 12.0) -> Tensor:
+    """Noise whose loudness changes by 30 dB within seconds: (1, 2, time)."""
+    random = torch.Generator().manual_seed(0)
+    swell = torch.linspace(0, 5, round(seconds * 8000)).cos() * 0.75 - 2.25  # of 10: from 0.001 to 0.03
+    return torch.randn(1, 2, round(seconds * 8000), generator=random) * 10**swell
+
+
+@pytest.mark.parametrize("changes", [{"bands": 9}, {"bins": 20, "sides": True}, {"bands": 9, "sides": True}])
+@torch.no_grad()
+def test_a_song_at_any_level_gives_the_same_stems_at_that_level(changes: dict[str, Any]) -> None:
+    mix = bursts()
+    settings: dict[str, Any] = {"output": "mask", "wiener": 0, **changes}
+    model, plain = tiny(level=1.0, **settings), tiny(**settings)
+    stems = model(mix)
+    for gain in (0.03, 0.3, 20.0):
+        torch.testing.assert_close(model(gain * mix) / gain, stems, rtol=1e-4, atol=1e-7)
+        assert not torch.allclose(plain(gain * mix) / gain, plain(mix), rtol=1e-2, atol=1e-6)
+
+
+@torch.no_grad()
+def test_what_is_heard_has_one_level_whatever_comes_around_the_context() -> None:
+    model, mix = tiny(bands=9, output="mask", level=1.0), bursts()
+    spec = model.stft(mix)
+    heard = model.heard(spec)
+    gain = model.gain(heard)
+    frames = slice(1000, 3000)
+    around = slice(1000 - 500, 3000 + 500)  # of 16 samples: a second
+    torch.testing.assert_close(model.gain(heard[..., around])[..., 500:-500], gain[..., frames])
+    loud = (model.power(heard * gain) / 32 / model.stft.window.square().sum()).mean(1).sqrt()  # (batch, frame)
+    seconds = loud.unfold(1, 500, 500).square().mean(2).sqrt()[0, 1:-1]
+    assert 0.08 < seconds.min() < seconds.max() < 0.2  # RMS = 0.14, less what averages of magnitudes lack
+    silence = torch.zeros(1, 2, 9, 50)
+    torch.testing.assert_close(model.gain(silence), torch.full((1, 1, 1, 50), 1e4))
+
+
+def test_a_level_has_bounds() -> None:
+    with pytest.raises(ValueError, match=r"level must be from 0 to the context of 1\.0 s, got 1\.5"):
+        tiny(output="mask", level=1.5)
+    with pytest.raises(ValueError, match='level needs output = "mask"'):
+        tiny(level=0.5)
