@@ -33,7 +33,8 @@ from separate.dsp.parallel import side_by_side
 
 __all__ = ["share_residual", "wiener"]
 
-EPS = 1e-10  # ε and n = √ε hold for mixtures whose loudest bin has a magnitude of at most 10; louder ones raise both.
+EPS = 1e-10  # ε and n = √ε hold for mixtures whose loudest bin has a magnitude of 10, and follow the power of others.
+QUIET = 1e-30  # of that power: digital silence, which must not be divided by
 
 
 @torch.no_grad()
@@ -69,7 +70,7 @@ def wiener(mixture: Tensor, magnitudes: Tensor, iterations: int = 1) -> Tensor:
     songs = mixture.reshape(-1, *mixture.shape[-3:])
     claims = magnitudes.reshape(-1, *magnitudes.shape[-4:])
     for song, claim, estimate in zip(songs, claims, estimates.view(claims.shape), strict=True):
-        loudness = _peak_power(song).div(100).clamp_min(1)
+        loudness = _peak_power(song).div(100).clamp_min(QUIET)
         side_by_side(partial(_filter_bins, song, claim, estimate, iterations, loudness), _blocks(claim))
     return estimates
 

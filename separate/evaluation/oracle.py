@@ -16,7 +16,7 @@ from separate.dsp.masks import apply_masks, ratio_mask
 from separate.dsp.parallel import side_by_side
 from separate.dsp.stft import STFT
 from separate.dsp.stretches import stretches
-from separate.dsp.wiener import EPS, mixture_covariance, power, separate_sources, spatial_covariance, whiten
+from separate.dsp.wiener import EPS, QUIET, mixture_covariance, power, separate_sources, spatial_covariance, whiten
 
 __all__ = ["irm", "mwf"]
 
@@ -60,7 +60,7 @@ def mwf(mixture: Tensor, stems: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _spatial_model(mixture: Tensor, stems: Mapping[str, Tensor], stft: STFT) -> tuple[Tensor, Tensor]:
     """Measure how loud a song is, as the Wiener filter does, and the covariances R (bin, source, row, row)."""
-    loudness = torch.ones((), dtype=torch.float64)
+    loudness = torch.tensor(QUIET, dtype=torch.float64)
     bins, rows = stft.n_fft // 2 + 1, 2 * len(mixture)
     powers = torch.zeros(bins, len(stems), dtype=torch.float64)
     products = torch.zeros(bins, len(stems), rows, rows, dtype=torch.float64)
