@@ -9,10 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from separate.checkpoints.resolve import resolve
+from separate.checkpoints.weights import load
 from separate.models import build
 from separate.models.d2gru import ABLATIONS, D2GRU, Block, D2GRUConfig
 from separate.models.dilated import Conv, DilatedGRU
 from separate.models.layers import fold_weight_norm, weight_norm_
+from tests.conftest import music
 
 TINY: dict[str, Any] = {"n_fft": 64, "hop": 16, "width": 32, "groups": 4, "sample_rate": 8000}
 COMPACT: list[dict[str, Any]] = [
@@ -306,3 +309,12 @@ def test_a_level_has_bounds() -> None:
         tiny(output="mask", level=1.5)
     with pytest.raises(ValueError, match='level needs output = "mask"'):
         tiny(level=0.5)
+
+
+@pytest.mark.parametrize("name", ["d2-gru"])
+@torch.no_grad()
+def test_what_is_bundled_separates_quiet_songs_as_it_does_loud_ones(name: str) -> None:
+    model, song = load(resolve(name)), torch.from_numpy(music(3.0, 44100))[None]
+    loud, quiet = model(song), 1000 * model(0.001 * song)
+    error = (quiet - loud).square().sum((2, 3)) / loud.square().sum((2, 3))
+    assert (10 * error.log10()).amax() < -40  # dB
