@@ -67,7 +67,11 @@ def train_command(
         say("interrupted; what was decoded is kept")
         os._exit(130)  # threads may still be decoding
     if not done:
-        say(f"interrupted; go on with: separate train {shlex.quote(recipe)} --out {shlex.quote(str(run))} --resume")
+        # What the run's state does not hold has to be said again.
+        given = {"--minutes": minutes, "--seed": seed, "--device": None if device == "auto" else device}
+        again = [word for name, value in given.items() if value is not None for word in (name, str(value))]
+        words = ["separate", "train", recipe, "--out", str(run), *again, "--resume"]
+        say(f"interrupted; go on with: {shlex.join(words)}")
     return 0 if done else 130
 
 
@@ -88,5 +92,7 @@ def check(run: Path, data: list[Path], valid: Path | None, resume: bool, start: 
 
 
 def say(message: str) -> None:
-    """Tell the user."""
+    """Tell the user; of the processes that torchrun started, the first speaks for all."""
+    if "LOCAL_RANK" in os.environ and os.environ.get("RANK", "0") != "0":
+        return
     print(one_line(message), file=sys.stderr, flush=True)

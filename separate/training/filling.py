@@ -9,6 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial, reduce
 from pathlib import Path
 
@@ -129,7 +130,11 @@ def _add_track(
     """Put a track and its altered copies into the pool; return where they are, and what there is to say."""
     files = [file for files in track.stems.values() for file in files] + ([track.mixture] if track.mixture else [])
     try:
-        facts = [(str(file), file.path.stat().st_size, file.path.stat().st_mtime_ns) for file in files]
+        # By full names: a run that goes on may do so from another folder.
+        facts = [
+            (str(replace(file, path=file.path.resolve())), file.path.stat().st_size, file.path.stat().st_mtime_ns)
+            for file in files
+        ]
     except OSError as error:
         return [], [f"skipped {shown(track.name)}: {error.filename}: {error.strerror}"]
     recorded_at = min((rates[file.path] for file in files if file.path in rates), default=rate)
@@ -151,20 +156,26 @@ def _add_track(
             if not whole:
                 given = " and ".join(song.stems) or "no stem"
                 return [], [f"skipped {shown(track.name)}: a mixture and {given}; add its vocals: the rest is computed"]
-            stems = {stem: x if song.rate == RATE else resample(x, song.rate, RATE) for stem, x in whole.items()}
+            stems = {stem: x[:2] for stem, x in whole.items()}  # as mixes have them
+            if song.rate != RATE:
+                stems = {stem: resample(x, song.rate, RATE) for stem, x in stems.items()}
             if copy:
                 stems = vary(stems, np.random.default_rng(int(key, 16)), data)
             if rate != RATE:
                 stems = {stem: resample(x, RATE, rate) for stem, x in stems.items()}
             known = min(song.rate, rate, recorded_at) / 2
             known *= 2 ** (-SHIFT / 12) if copy and known < rate / 2 else 1  # in case that its pitch is lower now
-            add_song(folder, stems, name=track.name, rate=rate, limit=known, altered=copy > 0)
+            try:
+                add_song(folder, stems, name=track.name, rate=rate, limit=known, altered=copy > 0)
+            except InputError as error:
+                return [], [f"skipped {error}"]
         folders.append(folder)
     return folders, list(song.warnings) if song else []
 
 
 def _file_name(name: str) -> str:
-    return re.sub(r"[^\w.-]+", "-", name).strip(".-")[:80] or "song"
+    cut = re.sub(r"[^\w.-]+", "-", name).strip(".-")[:80].encode()[:200]  # with a key, systems take 255 bytes
+    return cut.decode(errors="ignore") or "song"
 
 
 def _damaged(file: StemFile) -> bool:
@@ -192,7 +203,7 @@ def _stems(song: Recording, mixed: bool) -> dict[str, Tensor]:
 
 def add_synthetic(clips: Sequence[Clip], pool: Path, data: Data, rate: int, say: Say) -> list[tuple[Path, bool]]:
     """Make songs of samples and scores, each from its number alone, as many at a time as there are processors."""
-    key = hashlib.sha256(repr((sorted(str(clip.path) for clip in clips), rate)).encode()).hexdigest()[:8]
+    key = hashlib.sha256(repr((sorted(str(clip.path.resolve()) for clip in clips), rate)).encode()).hexdigest()[:8]
     folders = [pool / "synth" / f"{number:05d}-{key}" for number in range(data.synthetic)]
     missing = [(number, folder) for number, folder in enumerate(folders) if not folder.exists()]
     if missing:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 import signal
 import threading
 import time
@@ -41,6 +42,9 @@ def train(
     """
     schedule, leads = trainer.recipe.schedule, trainer.rank == 0
     log = Log(run, trainer, pool) if leads else None
+    if leads:
+        for name in ("log.csv", "validation.csv"):
+            rewind(run / name, trainer.step)
     make = trainer.batches(pool)
     if fresh:
         trainer.prepare(make)
@@ -172,6 +176,22 @@ def append(path: Path, row: dict[str, float]) -> None:
             if file.tell() == 0:
                 table.writerow(row)
             table.writerow([f"{value:.6g}" if isinstance(value, float) else value for value in row.values()])
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def rewind(path: Path, step: int) -> None:
+    """Leave out the rows of a CSV file after `step`: a run that was killed goes on from where it last saved."""
+    try:
+        rows = path.read_bytes().splitlines(keepends=True)
+        numbers = [row.partition(b",")[0] for row in rows]
+        kept = [row for row, number in zip(rows, numbers, strict=True) if not (number.isdigit() and int(number) > step)]
+        if kept != rows:
+            part = path.with_name(f".{path.name}.part")
+            part.write_bytes(b"".join(kept))
+            os.replace(part, path)
+    except FileNotFoundError:
+        pass
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
 

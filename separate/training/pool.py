@@ -8,6 +8,7 @@ are recordings, those under `synth/` were made. Every stem is at the same level,
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Collection, Mapping, Sequence
@@ -20,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from separate.audio.fileset import shown
 from separate.errors import InputError, OutputError, UsageError
 from separate.training.augment import level
 
@@ -102,9 +104,12 @@ def add_song(
         part.mkdir(parents=True, exist_ok=True)
         for stem, x in stems.items():
             levelled = level(x)
-            np.save(part / f"{stem}.npy", levelled.numpy().astype(np.float16))
             loud = levelled.square().sum()
             levels[stem] = float((x.square().sum() / loud).sqrt()) if loud else 1.0
+            kept = levelled.half()
+            if not (kept.isfinite().all() and math.isfinite(levels[stem])):
+                raise InputError(f"{shown(name or folder.name)}: samples of its {stem} are too large; export it again")
+            np.save(part / f"{stem}.npy", kept.numpy())
         facts = {"name": name or folder.name, "rate": rate, "limit": limit or rate / 2}
         facts |= {"altered": altered, "levels": levels}
         (part / "song.json").write_text(json.dumps(facts), "utf-8")
@@ -123,17 +128,19 @@ def open_song(folder: Path, recorded: bool) -> Song:
         if (folder / "song.json").exists():
             facts = json.loads((folder / "song.json").read_text("utf-8"))
         levels = facts.get("levels") or dict.fromkeys((path.stem for path in sorted(folder.glob("*.npy"))), 1.0)
+        levels = {stem: float(level) for stem, level in levels.items()}
+        rate, name = int(facts.get("rate", RATE)), str(facts.get("name", folder.name))
+        limit, altered = float(facts.get("limit", rate / 2)), bool(facts.get("altered", False))
+        if not all(map(math.isfinite, (limit, *levels.values()))):
+            raise ValueError("limit and levels must be finite")
         lengths = {stem: _mapped(folder / f"{stem}.npy").shape[1] for stem in levels}
-    except (OSError, ValueError, TypeError, AttributeError, IndexError) as error:
+    except (OSError, EOFError, ValueError, OverflowError, TypeError, AttributeError, IndexError) as error:
         raise InputError(f"{folder}: a damaged song of the pool; delete it: {error}") from error
     if not lengths:
         raise InputError(f"{folder}: a song of the pool without stems; delete it")
     if len(set(lengths.values())) > 1:
         said = ", ".join(f"{stem} {length}" for stem, length in lengths.items())
         raise InputError(f"{folder}: its stems have unequal lengths, in samples: {said}; delete it")
-    rate = int(facts.get("rate", RATE))
-    name = str(facts.get("name", folder.name))
-    limit, altered = float(facts.get("limit", rate / 2)), bool(facts.get("altered", False))
     return Song(folder, name, recorded, rate, limit, levels, min(lengths.values()), altered)
 
 

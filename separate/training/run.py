@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from separate.batch.journal import lock
 from separate.device import choose_device
 from separate.errors import InputError, OutputError, UsageError
 from separate.training.config import Data, Recipe
@@ -25,6 +26,12 @@ __all__ = ["run_recipe"]
 Say = Callable[[str], None]
 
 _STATE = ("recipe", "model", "average", "optimisers", "progress", "folders")  # what `Trainer.save` writes
+# Of where the songs are, what is said if it is not as the run began; older states hold the first only.
+_PLACES = {
+    "folders": "the data are not those",
+    "valid": "the songs to validate with are not those",
+    "pool": "the pool is not the one",
+}
 
 
 def run_recipe(
@@ -42,7 +49,8 @@ def run_recipe(
 
     Args:
         recipe: model, objective, mixing and schedule.
-        data: what to learn from: data sets, folders of stems, corpora or pools.
+        data: what to learn from: data sets, folders of stems, corpora or pools. A run that goes on knows this and the
+            next two.
         run: the folder for weights and logs.
         valid: what to validate with, instead of a part of the data.
         pool: the folder for what is decoded; in that of the run if there is none.
@@ -50,7 +58,7 @@ def run_recipe(
         device: as in `Separator`. Under torchrun every process has a card of its own.
         say: is told what users may want to know.
     """
-    with ranks(device) as (rank, place):
+    with ranks(device) as (rank, place), ExitStack() as stack:
         if rank:
             say = _silent
         state = _state(run)
@@ -58,36 +66,76 @@ def run_recipe(
         if state:
             try:
                 trainer.restore(state)
+                data = data or [Path(folder) for folder in state["folders"]]
+                valid = valid or (Path(state["valid"]) if state.get("valid") else None)
+                pool = pool or (Path(state["pool"]) if state.get("pool") else None)
             except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
                 raise damaged(run / "state.pt") from error
-            data = data or [Path(folder) for folder in state["folders"]]
         elif start:
             trainer.start_from(str(start))
-        _make(run)
-        learning, held = _songs(rank, data, valid, pool or run / "pool", recipe.data, trainer.model.sample_rate, say)
         sources, rate = trainer.model.sources, trainer.model.sample_rate
+        with first(rank, place):
+            if rank == 0:
+                stack.enter_context(alone(run))
+            learning, held = _songs(data, valid, pool or run / "pool", recipe.data, rate, say)
         songs, held_songs = Pool(learning, sources, rate, place), Pool(held, sources, rate, place)
         hours = round(songs.seconds / 3600, 2)
         say(f"{len(learning)} songs to learn from, {hours} h; {len(held)} to validate with")
-        trainer.folders = [str(folder.resolve()) for folder in data]
-        if state and state["folders"] != trainer.folders:
-            say("the data are not those that the run began with")
+        trainer.places = {
+            "folders": [str(folder.resolve()) for folder in data],
+            "valid": str(valid.resolve()) if valid else None,
+            "pool": str(pool.resolve()) if pool else None,
+        }
+        for name, now in trainer.places.items():
+            if state and state.get(name, now) != now:
+                say(f"{_PLACES[name]} that the run began with")
         facts = {"data": [folder.name for folder in data], "songs": len(learning), "hours": hours}
         if trainer.copies:
             torch.set_num_threads(1)
         return train(trainer, songs, held_songs, run, facts, say, fresh=not (state or start))
 
 
+@contextmanager
+def first(rank: int, place: torch.device) -> Iterator[None]:
+    """Let the first rank go ahead, to decode what is missing; if it fails, the others leave, for it says why."""
+    if not dist.is_initialized():
+        yield
+        return
+    passed = torch.zeros(1, device=place)
+    if rank:
+        dist.broadcast(passed, 0)
+        if not passed:
+            raise SystemExit(1)
+        yield
+        return
+    try:
+        yield
+    except Exception:
+        dist.broadcast(passed, 0)
+        raise
+    dist.broadcast(passed + 1, 0)
+
+
+@contextmanager
+def alone(run: Path) -> Iterator[None]:
+    """Make a run's folder, and keep other runs out of it; the system lets go if this one is killed."""
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        file = (run / ".lock").open("ab")
+    except OSError as error:
+        raise OutputError(f"{run}: cannot be made: {error.strerror}") from error
+    with file:
+        if not lock(file):
+            raise OutputError(f"{run}: another run writes here: wait until it is through, or choose another --out")
+        yield
+
+
 def _songs(
-    rank: int, data: Sequence[Path], valid: Path | None, pool: Path, settings: Data, rate: int, say: Say
+    data: Sequence[Path], valid: Path | None, pool: Path, settings: Data, rate: int, say: Say
 ) -> tuple[list[Song], list[Song]]:
-    """Find the songs to learn from and to validate with; the first rank decodes what is missing, the others wait."""
-    if rank and dist.is_initialized():
-        dist.barrier()
+    """Find the songs to learn from and to validate with."""
     songs = fill(pool, data, settings, rate, say)
     held = fill(pool, [valid], replace(settings, copies=0, synthetic=0), rate, say) if valid else []
-    if not rank and dist.is_initialized():
-        dist.barrier()
     if held:
         return songs, held
     learning, held = held_out(songs, settings.held)
@@ -103,7 +151,8 @@ def _state(run: Path) -> dict[str, Any] | None:
         return None
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
-        return {key: found[key] for key in _STATE}  # what is no state has none of these
+        # What is no state has none of these.
+        return {key: found[key] for key in _STATE} | {key: found[key] for key in _PLACES if key in found}
     except Exception as error:  # torch's own, and others'
         raise damaged(path) from error
 
@@ -111,13 +160,6 @@ def _state(run: Path) -> dict[str, Any] | None:
 def damaged(path: Path) -> InputError:
     """Say that a run cannot go on."""
     return InputError(f"{path}: is no run's state, or a damaged one; begin anew with another folder")
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be made: {error.strerror}") from error
 
 
 @contextmanager

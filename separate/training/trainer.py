@@ -36,6 +36,11 @@ class Trainer:
     def __init__(self, recipe: Recipe, device: torch.device | str = "cpu") -> None:
         self.recipe, self.device = recipe, torch.device(device)
         self.objective = choose_objective(recipe.objective)
+        self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        if recipe.mixing.batch < self.world:  # which all ranks find, so that none waits for the others
+            raise UsageError(
+                f"[mixing] batch must be {self.world} or more for {self.world} processes, got {recipe.mixing.batch}"
+            )
         torch.manual_seed(recipe.schedule.seed)
         try:
             self.model: Any = build(recipe.architecture, recipe.model)
@@ -47,23 +52,26 @@ class Trainer:
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.optimisers = optimisers(self.model, recipe.schedule.optimiser)
         workers = recipe.schedule.workers if self.device.type == "cpu" else 0
+        dropout = getattr(self.model.config, "dropout", 0.0)
+        if workers > 1 and dropout:  # threads draw from torch's one generator, in whatever order they come
+            raise UsageError(
+                f"[schedule] workers = {workers} and [model] dropout = {dropout} do not go together "
+                "on a CPU: no run would be like another; set workers to 1 or 0, or dropout to 0"
+            )
         self.low = worthwhile(PRECISIONS[recipe.schedule.precision], self.device)
         # An objective that casts what goes into its net can do with weights of low precision; others need autocast.
         kept = self.low if self.objective.casts else torch.float32
         self.copies = [low_precision(self.model, kept) for _ in range(workers)]
         self.threads = ThreadPoolExecutor(workers or 1, initializer=torch.set_num_threads, initargs=(1,))
-        self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         # Steps, seconds of training, seconds of audio; the least loss of a validation, and how many came after it.
         self.step, self.seconds, self.heard = 0, 0.0, 0.0
         self.best, self.worse = math.inf, 0
-        self.folders: list[str] = []  # that the data came from
+        self.places: dict[str, Any] = {"folders": []}  # where the songs are: a run that goes on is not told again
 
     def batches(self, pool: Pool) -> Callable[[int], Any]:
         """Make the function step -> batch, of this rank's share."""
         schedule = self.recipe.schedule
         mixer = Mixer(pool, self.recipe.mixing, schedule.seed, self.rank, self.world)
-        if not mixer.items:
-            raise UsageError(f"a batch of {self.recipe.mixing.batch} leaves nothing for rank {self.rank}")
         return self.objective.batches(mixer, self.model)
 
     def prepare(self, batch: Callable[[int], Any]) -> None:
@@ -205,7 +213,7 @@ class Trainer:
         """Write the state and the averaged weights to `run`, each complete or not at all."""
         part = run / ".state.part"
         try:
-            torch.save(self.state() | {"folders": self.folders}, part)
+            torch.save(self.state() | self.places, part)
             os.replace(part, run / "state.pt")
         except (OSError, RuntimeError) as error:  # torch turns what the system says into the latter
             part.unlink(missing_ok=True)

@@ -55,6 +55,12 @@ def recipe(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupt every run at once."""
+    monkeypatch.setattr("separate.training.run.run_recipe", lambda *words, **more: False)
+
+
 @pytest.fixture(scope="module")
 def stems(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """20 s of four stems that a small net can tell apart."""
@@ -124,6 +130,27 @@ def test_what_is_wrong_is_said_in_a_line(
     assert done.code == code, done.err
     [line] = done.err.strip().splitlines()
     assert complaint in line
+
+
+def test_what_a_run_does_not_remember_is_said_again(cli: Cli, recipe: Path, tmp_path: Path, stopped: None) -> None:
+    words = ["--seed", 5, "--minutes", 2.5, "--device", "cpu", "--pool", tmp_path / "pool", "--valid", tmp_path]
+    done = cli("train", recipe, "--data", tmp_path, "--out", tmp_path / "a run", *words)
+    assert done.code == 130
+    assert done.err == (
+        f"interrupted; go on with: separate train {recipe} --out '{tmp_path}/a run' "
+        "--minutes 2.5 --seed 5 --device cpu --resume\n"
+    )
+
+
+def test_one_process_speaks_for_all(
+    cli: Cli, recipe: Path, tmp_path: Path, stopped: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    for rank, lines in (("0", 1), ("1", 0)):
+        monkeypatch.setenv("RANK", rank)
+        done = cli("train", recipe, "--data", tmp_path, "--out", tmp_path / "run")
+        assert done.code == 130
+        assert len(done.err.splitlines()) == lines
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -41,6 +42,39 @@ def test_what_changed_is_decoded_again(tmp_path: Path) -> None:
     os.utime(tmp_path / "data/a/bass.wav", ns=(1, 1))
     [new] = fill(tmp_path / "pool", [tmp_path / "data"], Data(), 44100, print)
     assert new.folder != old.folder
+
+
+def test_songs_are_known_wherever_one_stands(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filling, "SECONDS", 5.0)
+    write_song(tmp_path / "data/a", registers(0.3))
+    both = [tmp_path / "data", corpus]
+    found = fill(tmp_path / "pool", both, Data(synthetic=1), 44100, print)
+    monkeypatch.chdir(tmp_path)
+    relative = [Path(os.path.relpath(folder)) for folder in both]
+    again = fill(tmp_path / "pool", relative, Data(synthetic=1), 44100, print)
+    assert [song.folder for song in again] == [song.folder for song in found]
+
+
+def test_songs_of_absolute_names_keep_their_keys(tmp_path: Path) -> None:
+    song = write_song(tmp_path.resolve() / "data/a", {"vocals": registers(0.3)["vocals"]})
+    os.utime(song / "vocals.wav", ns=(1, 5))
+    [found] = fill(tmp_path / "pool", [tmp_path.resolve() / "data"], Data(), 44100, print)
+    facts = [(f"{song}/vocals.wav", (song / "vocals.wav").stat().st_size, 5)]
+    assert found.folder.name == f"a-{hashlib.sha256(repr((facts, 44100, 0, ())).encode()).hexdigest()[:12]}"
+
+
+def test_long_names_of_many_bytes_are_cut(tmp_path: Path) -> None:
+    write_song(tmp_path / "data" / ("響" * 80), registers(0.2))
+    [song] = fill(tmp_path / "pool", [tmp_path / "data"], Data(), 44100, print)
+    assert song.name == "響" * 80
+    assert song.folder.name.startswith("響" * 66 + "-")
+
+
+def test_of_many_channels_two_are_kept(tmp_path: Path) -> None:
+    three = {stem: np.concatenate([x, x[:1]]) for stem, x in registers(0.3).items()}
+    write_song(tmp_path / "data/a", three)
+    found = fill(tmp_path / "pool", [tmp_path / "data"], Data(copies=1, reverb=1), 44100, print)
+    assert [len(stem) for song in found for stem in song.stems.values()] == [2] * 8
 
 
 def test_copies_are_altered(tmp_path: Path) -> None:
@@ -118,6 +152,20 @@ def test_a_corrupt_song_is_named_skipped_and_counted(tmp_path: Path) -> None:
     (tmp_path / "data/c/bass.wav").write_text("no sound")
     with pytest.raises(InputError, match="data: nothing to train with"):
         fill(tmp_path / "pool", [tmp_path / "data"], Data(), 44100, said.append)
+
+
+def test_a_song_of_samples_beyond_all_measure_is_skipped(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_song(tmp_path / "data" / name, registers(0.3))
+    huge = registers(0.3)["bass"].astype(np.float32)
+    huge[0, 50] = 3e38
+    soundfile.write(tmp_path / "data/b/bass.wav", huge.T, 44100, "FLOAT")
+    said: list[str] = []
+    assert [song.name for song in fill(tmp_path / "pool", [tmp_path / "data"], Data(), 44100, said.append)] == ["a"]
+    assert said == [
+        "skipped b: samples of its bass are too large; export it again",
+        "1 of 2 songs were skipped",
+    ]
 
 
 def test_stems_that_do_not_belong_together_are_named(tmp_path: Path) -> None:

@@ -97,6 +97,43 @@ def test_damaged_songs_are_named(tmp_path: Path) -> None:
         open_song(folder, True)
 
 
+@pytest.mark.parametrize(
+    "facts",
+    [
+        '{"rate": "abc"}',
+        '{"rate": NaN}',
+        '{"rate": Infinity}',
+        '{"limit": "x"}',
+        '{"limit": NaN}',
+        '{"levels": {"vocals": "loud"}}',
+        '{"levels": {"vocals": null}}',
+        '{"levels": {"vocals": NaN}}',
+        "[]",
+    ],
+)
+def test_what_a_song_is_said_to_be_may_be_damaged(tmp_path: Path, facts: str) -> None:
+    add_song(tmp_path / "songs/a", {"vocals": torch.randn(2, 100)})
+    (tmp_path / "songs/a/song.json").write_text(facts)
+    with pytest.raises(InputError, match=r"songs/a: a damaged song of the pool; delete it"):
+        open_song(tmp_path / "songs/a", True)
+
+
+def test_an_empty_stem_is_damaged(tmp_path: Path) -> None:
+    add_song(tmp_path / "songs/a", {"vocals": torch.randn(2, 100)})
+    (tmp_path / "songs/a/vocals.npy").write_bytes(b"")
+    with pytest.raises(InputError, match=r"songs/a: a damaged song of the pool; delete it"):
+        open_song(tmp_path / "songs/a", True)
+
+
+@pytest.mark.parametrize("sample", [3e38, 1e25, float("inf"), float("nan")])
+def test_samples_beyond_all_measure_are_refused(tmp_path: Path, sample: float) -> None:
+    stem = torch.randn(2, 50000)
+    stem[0, 7] = sample
+    with pytest.raises(InputError, match=r"^A/b: samples of its drums are too large; export it again$"):
+        add_song(tmp_path / "songs/a", {"vocals": torch.randn(2, 50000), "drums": stem}, name="A/b")
+    assert not list((tmp_path / "songs").iterdir())
+
+
 def test_pools_that_do_not_fit_are_refused(pool: Path) -> None:
     songs = [open_song(*found) for found in find_songs(pool)]
     with pytest.raises(InputError, match="no songs"):

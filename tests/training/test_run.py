@@ -16,13 +16,15 @@ from typing import Any
 import pytest
 import torch
 
+from separate.batch.journal import lock
 from separate.checkpoints.weights import read_header
-from separate.errors import InputError, SeparateError, UsageError
+from separate.errors import InputError, OutputError, SeparateError, UsageError
 from separate.training.config import Recipe
 from separate.training.loop import append
-from separate.training.run import run_recipe
+from separate.training.run import first, run_recipe
 from separate.training.trainer import Trainer
 from tests.training.conftest import TINY
+from tests.training.corpora import registers, write_song
 
 
 def quiet(message: str) -> None:
@@ -65,6 +67,73 @@ def test_stopping_and_going_on_changes_no_bit(songs: Path, tmp_path: Path, recip
     assert run_recipe(recipe, [], tmp_path / "parts", pool=pool, say=quiet)  # the data are remembered
     assert same(tmp_path / "whole", tmp_path / "parts")
     assert read_header(tmp_path / "parts/last.safetensors").training["steps"] == 7
+
+
+def test_a_run_remembers_where_its_songs_are(songs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_song(tmp_path / "valid/a", registers(0.5, 7))
+    places: dict[str, Any] = {"valid": Path("valid"), "pool": Path("pool")}
+    assert run_recipe(changed(TINY, steps=4), [songs], tmp_path / "whole", **places, say=quiet)
+    assert run_recipe(changed(TINY, steps=2), [songs], tmp_path / "parts", **places, say=quiet)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    said: list[str] = []
+    assert run_recipe(changed(TINY, steps=4), [], tmp_path / "parts", say=said.append)
+    assert said[0] == "2 songs to learn from, 0.0 h; 1 to validate with"
+    assert not [line for line in said if "began with" in line]
+    assert same(tmp_path / "whole", tmp_path / "parts")
+    assert sorted(path.name for path in (tmp_path / "parts").glob("[!.]*") if path.is_dir()) == []
+    others: dict[str, Any] = {"valid": songs, "pool": tmp_path / "another"}
+    assert run_recipe(changed(TINY, steps=5), [], tmp_path / "parts", **others, say=said.append)
+    assert "the songs to validate with are not those that the run began with" in said
+    assert "the pool is not the one that the run began with" in said
+    assert "the data are not those that the run began with" not in said
+
+
+def test_older_states_know_their_data_only(songs: Path, tmp_path: Path) -> None:
+    run_recipe(TINY, [songs], tmp_path, say=quiet)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    torch.save({key: state[key] for key in state if key not in ("valid", "pool")}, tmp_path / "state.pt")
+    said: list[str] = []
+    assert run_recipe(changed(TINY, steps=11), [], tmp_path, valid=songs, say=said.append)
+    assert not [line for line in said if "began with" in line]
+
+
+def test_a_run_has_its_folder_for_itself(songs: Path, tmp_path: Path) -> None:
+    with (tmp_path / ".lock").open("ab") as file:
+        assert lock(file)
+        with pytest.raises(OutputError, match="another run writes here: wait until it is through, or choose another"):
+            run_recipe(TINY, [songs], tmp_path, say=quiet)
+    assert run_recipe(TINY, [songs], tmp_path, say=quiet)
+
+
+def test_rows_after_the_last_save_are_dropped(songs: Path, tmp_path: Path) -> None:
+    recipe = changed(TINY, steps=3)
+    assert run_recipe(recipe, [songs], tmp_path, say=quiet)
+    before = {name: (tmp_path / name).read_bytes() for name in ("log.csv", "validation.csv")}
+    for name in before:
+        append(tmp_path / name, {"step": 17, "minutes": 1.0})  # then it was killed
+    assert run_recipe(recipe, [], tmp_path, say=quiet)
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
+    assert run_recipe(changed(TINY, steps=5), [], tmp_path, say=quiet)
+    assert rows(tmp_path) == ["3", "5"]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_if_the_first_process_fails_the_others_leave(rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[float] = []
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "broadcast", lambda flag, source: sent.append(float(flag)))
+    here = torch.device("cpu")
+    if rank:  # nothing comes, which is a failure
+        with pytest.raises(SystemExit, match="1"), first(rank, here):
+            raise AssertionError
+        return
+    with pytest.raises(InputError, match="no data"), first(rank, here):
+        raise InputError("no data")
+    with first(rank, here):
+        assert sent == [0]
+    assert sent == [0, 1]
 
 
 def test_a_run_leaves_checkpoints_and_logs(songs: Path, tmp_path: Path) -> None:

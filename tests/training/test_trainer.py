@@ -84,7 +84,7 @@ def test_pieces_of_unequal_size_count_by_their_mixes(pool: Path, share: dict[str
 
 
 OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "open-unmix": ("magnitude-mse", {"hidden": 16, "n_fft": 512, "hop": 128, "bins": 200}),
+    "open-unmix": ("magnitude-mse", {"hidden": 16, "n_fft": 512, "hop": 128, "bins": 200, "dropout": 0.0}),
     "cws-unet": ("subband-l1", {"widths": [8, 16], "dropout": 0.0}),
     "mad": ("mad", {"n_fft": 512, "window": 257, "hop": 48, "bins": 40, "hidden": 32, "iterations": 2}),
     "demucs": ("l1", {"channels": 8, "depth": 3}),
@@ -104,6 +104,23 @@ def test_copies_of_any_net_learn_in_lower_precision(pool: Path, name: str, monke
         trainer.prepare(make)
     assert copies.learn(make(0), 0.5) == pytest.approx(whole.learn(make(0), 0.5), rel=0.05)
     assert all(weight.isfinite().all() for weight in copies.model.parameters())
+
+
+@pytest.mark.parametrize("name", ["open-unmix", "cws-unet"])
+def test_copies_that_would_race_for_chance_are_refused(name: str) -> None:
+    objective, model = OTHERS[name]
+    recipe = dataclasses.replace(TINY, architecture=name, model=model | {"dropout": 0.5}, objective={"name": objective})
+    for workers in (0, 1):
+        Trainer(changed(recipe, workers=workers))
+    with pytest.raises(UsageError, match=r"\[schedule\] workers = 2 and \[model\] dropout = 0\.5 do not go together"):
+        Trainer(recipe)
+
+
+def test_every_process_finds_a_batch_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"is_initialized": True, "get_rank": 0, "get_world_size": 3}.items():
+        monkeypatch.setattr(torch.distributed, name, lambda value=value: value)
+    with pytest.raises(UsageError, match=r"\[mixing\] batch must be 3 or more for 3 processes, got 2"):
+        Trainer(TINY)
 
 
 def test_copies_keep_what_their_norms_have_heard(pool: Path) -> None:
