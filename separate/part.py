@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
+from math import gcd
 from queue import SimpleQueue
 from typing import Any, Protocol
 
@@ -16,9 +17,10 @@ from separate.audio.resample import Resampler
 from separate.errors import InputError, UsageError
 from separate.stream import Fifo
 
-__all__ = ["Part", "Song", "beside", "check_samples", "part_of", "share_rest"]
+__all__ = ["Part", "Song", "beside", "check_finite", "check_samples", "part_of", "share_rest"]
 
 RATES = range(1_000, 768_001)  # Hz, of songs in memory; files are read from 8 to 192 kHz
+CHANNELS = 1024  # at most, as in files; an array of more has its axes swapped
 LAST = 1e12  # seconds, 31,700 years: positions beyond it would not fit 64 bits
 
 
@@ -63,16 +65,18 @@ class Part:
         for block in self.song.blocks(self.begin, self.stop):
             check_samples(block := np.asarray(block), self.song.name)
             # Read-only ones are copied, too: torch would warn of them.
-            samples = torch.from_numpy(np.require(block, np.float32, ["C", "W"]))  # (channel, time)
+            check_finite(block := np.require(block, np.float32, ["C", "W"]), self.song.name)
+            samples = torch.from_numpy(block)  # (channel, time)
             self.read += samples.shape[-1]
             if sent:
                 sent(samples)
             yield samples
         if sent:
             sent(None)
-        if self.begin + self.read <= self.first:
+        if self._scaled(self.begin + self.read) <= self._scaled(self.first):
+            at = f" at {self.target} Hz" if self.target != self.rate else ""
             after = f" after {self.first / self.rate:g} s" if self.first else ""
-            raise InputError(f"{self.song.name}: it holds no samples{after}; nothing to separate")
+            raise InputError(f"{self.song.name}: it holds no samples{at}{after}; nothing to separate")
 
     def cut(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
         """Keep of the stems (source, channel, time) of all that was read only what lies in the part."""
@@ -100,16 +104,20 @@ def part_of(song: Song, start: float, end: float | None, margin: float, rate: in
             f"end must come after start, from 0 on, and both be numbers up to {LAST:g}"
         )
     song_rate = whole_rate(song.rate, song.name)
+    target = song_rate if rate is None else whole_rate(rate, "the stems")
     first = round(start * song_rate)
-    last = None if end is None else max(first + 1, round(end * song_rate))
+    # At their rate, too, stems have a sample at least: the next one from `first` on.
+    shortest = -(-first * target // song_rate) * song_rate // target + 1
+    last = None if end is None else max(shortest, round(end * song_rate))
     around = round(margin * song_rate)
+    begin = max(0, first - around)
     return Part(
         song,
         rate=song_rate,
-        target=song_rate if rate is None else whole_rate(rate, "the stems"),
+        target=target,
         first=first,
         last=last,
-        begin=max(0, first - around),
+        begin=begin - begin % (song_rate // gcd(song_rate, target)),  # where both rates have a sample
         stop=None if last is None else last + around,
     )
 
@@ -127,8 +135,16 @@ def check_samples(samples: NDArray[Any], name: str) -> None:
         raise UsageError(
             f"{name}: its samples are {samples.dtype}, not floats between -1 and 1; divide those of int16 by 32768"
         )
-    if samples.ndim != 2 or not len(samples):
-        raise UsageError(f"{name}: its samples are of shape {samples.shape}, not (channel, time); reshape them")
+    if samples.ndim != 2 or not 0 < len(samples) <= CHANNELS:
+        raise UsageError(
+            f"{name}: its samples are of shape {samples.shape}, not (channel, time); transpose or reshape them"
+        )
+
+
+def check_finite(samples: NDArray[np.float32], name: str) -> None:
+    """Refuse samples that are no numbers: whatever a model computes from them is none either."""
+    if not np.isfinite(samples).all():
+        raise InputError(f"{name}: it holds NaN or infinite samples; replace them first")
 
 
 def share_rest(stems: Tensor, mix: Tensor) -> Tensor:

@@ -22,9 +22,9 @@ from separate.checkpoints.registry import FREE
 from separate.checkpoints.resolve import licence_of, resolve
 from separate.checkpoints.weights import load, read_header
 from separate.device import choose_device, choose_dtype, worthwhile
-from separate.errors import InputError, UnknownStem, UsageError
+from separate.errors import UnknownStem, UsageError
 from separate.models import MIXTURE
-from separate.part import Part, Song, beside, check_samples, part_of, share_rest
+from separate.part import Part, Song, beside, check_finite, check_samples, part_of, share_rest
 from separate.stream import MINIMUM, Chunking, ahead, stream
 
 __all__ = ["ArraySong", "Separator", "Stems", "separate"]
@@ -56,8 +56,7 @@ class ArraySong:
         samples = np.atleast_2d(self.samples)
         check_samples(samples, self.name)
         samples = samples[:, start:stop].astype(np.float32, copy=False)
-        if not np.isfinite(samples).all():
-            raise InputError(f"{self.name}: it holds NaN or infinite samples; replace them first")
+        check_finite(samples, self.name)
         for begin in range(0, samples.shape[1], size):
             yield samples[:, begin : begin + size]
 
@@ -186,6 +185,7 @@ class Separator:
         """Check the names of wanted stems; None stands for all, and "mixture" for the song itself beside them."""
         if stems is None:
             return self.sources
+        stems = [stems] if isinstance(stems, str) else stems
         for name in stems:
             if name not in (*self.sources, MIXTURE):
                 raise UnknownStem(f"no stem {name!r} in this model: it separates {', '.join(self.sources)}")
@@ -255,6 +255,8 @@ def choose_chunking(model: Any, segment: float | None, overlap: float | None, sh
     context = min(round(model.context * model.sample_rate), samples // 4)
     context = -(-context // grid) * grid
     around, even, trims = (getattr(model, name, None) for name in ("around", "even", "trims"))
+    if even and around is not None:
+        raise UsageError(f"a model that takes around = {around} samples cannot be even, too: leave one of the two out")
     return Chunking(samples, context, overlap, shifts, batch, grid, around, bool(even), bool(trims))
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from separate import ArraySong, UsageError
+from separate import ArraySong, InputError, UsageError
 from separate.part import part_of
 from tests.conftest import music
 
@@ -61,11 +61,28 @@ def test_samples_that_are_no_floats_are_refused(song: Any, dtype: type) -> None:
         read(song(np.zeros((2, 100), dtype), 44100))
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 100), (0, 100)])
+@pytest.mark.parametrize("shape", [(2, 3, 100), (0, 100), (1025, 100)])
 @pytest.mark.parametrize("song", [Own, ArraySong])
 def test_arrays_that_are_no_channels_of_samples_are_refused(song: Any, shape: tuple[int, ...]) -> None:
     with pytest.raises(UsageError, match=r"its samples are of shape \(.*100\), not \(channel, time\)"):
         read(song(np.zeros(shape), 44100))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e300])
+@pytest.mark.parametrize("song", [Own, ArraySong])
+@pytest.mark.filterwarnings("ignore:overflow encountered")
+def test_samples_that_are_no_numbers_are_refused(song: Any, bad: float) -> None:
+    with pytest.raises(InputError, match="it holds NaN or infinite samples; replace them first"):
+        read(song(np.full((1, 100), bad), 44100))
+
+
+@pytest.mark.parametrize(("rate", "target"), [(44100, 48000), (48000, 44100), (44100, 8000), (8000, 11025)])
+def test_what_is_read_begins_where_both_rates_have_a_sample(rate: int, target: int) -> None:
+    for start in (0.0, 0.3, 1.2345, 3.21):
+        part = part_of(ArraySong(np.zeros(10), rate), start, None, 1.0, target)
+        assert part.begin * target % rate == 0
+        assert max(0, part.first - 2 * rate) <= part.begin <= max(0, part.first - rate)
+    assert part_of(ArraySong(np.zeros(10), rate), 1.2345, None, 1.0, None).begin == round(1.2345 * rate) - rate
 
 
 @pytest.mark.parametrize("rate", [44100, 44100.0, np.int64(44100), np.float32(44100), 1000, 768000])

@@ -128,6 +128,27 @@ def test_a_part_is_cut_to_the_sample(start: float, end: float | None, rate: int)
     assert np.abs(got - expected).max() < 1e-6
 
 
+@pytest.mark.parametrize(("rate", "target"), [(44100, 48000), (48000, 44100), (44100, 8000), (8000, 11025)])
+def test_a_part_at_another_rate_is_that_of_the_whole(rate: int, target: int) -> None:
+    song = ArraySong(music(2.0, rate), rate)
+    separator = Separator(Identity(), device="cpu")
+    whole = separator.separate(song, stems=["all", "mixture"], rate=target)
+    part = separator.separate(song, stems=["all", "mixture"], start=1.1111, end=1.5, rate=target)
+    first, last = (-(-round(seconds * rate) * target // rate) for seconds in (1.1111, 1.5))
+    for stem, samples in part.items():
+        assert samples.shape == (2, last - first)
+        assert np.abs(samples - whole[stem][:, first:last]).max() < 1e-4
+
+
+def test_a_part_has_a_sample_at_the_rate_of_its_stems() -> None:
+    separator = Separator(Identity(), device="cpu")
+    song = ArraySong(music(2.0, 44100), 44100)
+    for start in (0.5, 0.50008, 0.50012):
+        assert separator.separate(song, start=start, end=start + 0.00001, rate=8000)["all"].shape == (2, 1)
+    with pytest.raises(InputError, match=r"array: it holds no samples at 8000 Hz after 1.9999\d* s; nothing to"):
+        separator.separate(song, start=1.9999, end=2.0, rate=8000)
+
+
 def test_a_part_is_separated_with_its_surroundings(tiny: Path) -> None:
     """The part's stems are close to the whole song's; without surroundings its ends would not be."""
     samples = music(4.0, 44100)
@@ -337,12 +358,26 @@ def test_chunks_overlap_as_the_model_likes_unless_the_user_says() -> None:
     assert Separator(model, device="cpu", overlap=0).chunking.overlap == 0
 
 
+def test_a_model_is_even_or_hears_what_is_around_a_chunk() -> None:
+    model = Identity()
+    model.even, model.around = True, 0  # type: ignore[assignment]
+    with pytest.raises(UsageError, match="takes around = 0 samples cannot be even, too: leave one"):
+        Separator(model, device="cpu")
+
+
 def test_as_many_chunks_at_once_as_the_model_likes_unless_the_user_says() -> None:
     model = Identity()
     assert Separator(model, device="cpu").chunking.batch == 4
     model.batch = 7  # type: ignore[assignment]
     assert Separator(model, device="cpu").chunking.batch == 7
     assert Separator(model, device="cpu", batch=2).chunking.batch == 2
+
+
+def test_a_single_stem_by_its_name(tiny: Path, song: Path) -> None:
+    separator = Separator(tiny, device="cpu")
+    assert list(separator.separate(song, stems="vocals", end=0.1)) == ["vocals"]
+    with pytest.raises(UnknownStem, match="no stem 'guitar' in this model"):
+        separator.separate(song, stems="guitar")
 
 
 def test_unknown_stems_and_parts(tiny: Path, song: Path) -> None:

@@ -21,7 +21,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from separate.audio.formats import OGG_ORDER
-from separate.audio.headers import mp3_frames
+from separate.audio.headers import is_mp3, mp3_frames
 from separate.errors import DependencyError, InputError
 
 if TYPE_CHECKING:
@@ -202,6 +202,7 @@ class Ffmpeg:
             raise DependencyError(f"{song}: PyAV, which reads such files, does not load: pip install av") from error
         self._file, self._stream = file, stream
         try:
+            self._format = "mp3" if is_mp3(file) else None  # FFmpeg may take a very short one for something else
             with self._container() as container:
                 streams = container.streams.audio
                 if not streams:
@@ -225,7 +226,7 @@ class Ffmpeg:
         self._file.seek(0)
         file: Any = _Seeks(self._file)
         container: InputContainer = av.open(
-            file, mode="r", options={"format_whitelist": DEMUXERS}, metadata_errors="replace"
+            file, "r", self._format, options={"format_whitelist": DEMUXERS}, metadata_errors="replace"
         )
         return container
 
@@ -341,6 +342,8 @@ class Ffmpeg:
             left = self.frames - position
             if left > 0 and samples - left > self._doubt:
                 return left
+        if self.container == "mp3" and self.frames and position < self.frames:  # FFmpeg leaves it in very short songs
+            return min(samples, self.frames - position)
         return samples
 
     def close(self) -> None:

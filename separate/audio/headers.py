@@ -9,7 +9,7 @@ import os
 import struct
 from typing import BinaryIO, NamedTuple
 
-__all__ = ["DataChunk", "LastPage", "data_chunk", "last_ogg_page", "mp3_frames"]
+__all__ = ["DataChunk", "LastPage", "data_chunk", "is_mp3", "last_ogg_page", "mp3_frames"]
 
 
 class DataChunk(NamedTuple):
@@ -138,13 +138,7 @@ def mp3_frames(file: BinaryIO) -> int | None:
 
     A length guessed from the bit rate, as players show it for other files, is no promise.
     """
-    file.seek(0)
-    head = file.read(10)
-    at = 0
-    if head[:3] == b"ID3" and len(head) == 10:
-        at = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
-    file.seek(at)
-    frame = file.read(512)
+    frame = _first_mp3_frame(file)
     frame_samples = 1152 if len(frame) > 1 and frame[1] & 0x08 else 576  # MPEG 1, or 2 and 2.5
     if frame[36:40] == b"VBRI":
         return int.from_bytes(frame[50:54]) * frame_samples
@@ -156,3 +150,20 @@ def mp3_frames(file: BinaryIO) -> int | None:
         both = int.from_bytes(frame[at + 141 : at + 144])
         samples -= (both >> 12) + (both & 0xFFF)
     return max(samples, 0)
+
+
+def is_mp3(file: BinaryIO) -> bool:
+    """Tell whether a file begins with a frame of MP3 that says how long the song is: nothing else looks like that."""
+    frame = _first_mp3_frame(file)
+    return frame[:1] == b"\xff" and frame[1:2] >= b"\xe0" and mp3_frames(file) is not None
+
+
+def _first_mp3_frame(file: BinaryIO) -> bytes:
+    """Read what follows an MP3's tags."""
+    file.seek(0)
+    head = file.read(10)
+    at = 0
+    if head[:3] == b"ID3" and len(head) == 10:
+        at = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
+    file.seek(at)
+    return file.read(512)

@@ -158,7 +158,8 @@ class StemWriter:
         peak = max(gains[name] * self._peaks[name] for name in self._peaks)
         if self._rescales and peak > 1:
             self.gain = _CEILING / peak
-        if self._spool is not None and any(self.gain * gains[name] != 1 for name in self._paths):
+        # A loud stem that is kept may have cost the files, and need no gain after all.
+        if self._spool is not None and (not self._files or any(self.gain * gains[name] != 1 for name in self._paths)):
             self._drop_files()
             self._open()
             for blocks in self._spool.read(list(self._paths), self._channels):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -76,6 +77,8 @@ def being_written(song: str) -> bool:
         import fcntl
 
         try:
+            # Who opens it for writing meanwhile has the system send a signal: SIGIO ends a process, this one does not.
+            fcntl.fcntl(file, fcntl.F_SETSIG, signal.SIGURG)
             fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)  # to be had while nobody has it open for writing
             fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
         except OSError as error:

@@ -75,9 +75,12 @@ def stems_from(
     stems = torch.empty(0)
     for i, (song, m, part) in enumerate(zip(mixture, magnitudes, parts, strict=True)):
         x = song[..., part.frames]
+        if gl_iterations or iterations:
+            silent = x == 0
+            if bool(silent.any()):
+                m = m.masked_fill(silent, 0)  # a net may claim something of digital silence
         if gl_iterations:
-            audible = m.masked_fill(x == 0, 0)  # a net may claim something of digital silence
-            stem = griffin_lim(audible, x.expand_as(m), stft, part.length, gl_iterations)
+            stem = griffin_lim(m, x.expand_as(m), stft, part.length, gl_iterations)
         else:
             stem = stft.inverse(filtered(x, m, iterations), part.length)
         if not i:  # all have one place from the beginning: they are as large as anything in here

@@ -140,6 +140,22 @@ def test_gains_may_keep_a_loud_stem_from_clipping(tmp_path: Path) -> None:
     assert np.abs(read(tmp_path, stems, "flac 16")["karaoke"] - stems["karaoke"] / 4).max() < 2**-15
 
 
+def test_gains_may_keep_a_loud_stem_from_clipping_that_is_on_file_already(tmp_path: Path) -> None:
+    quiet = tones(2, 30_000)
+    vocals = tmp_path / "vocals.flac"
+    with StemWriter(
+        {"vocals": vocals},
+        rate=48_000,
+        channels=2,
+        format=format_of("flac 16"),
+        gains=lambda: {"karaoke": 0.25},
+        kept=["karaoke"],
+    ) as writer:
+        writer.write({"vocals": quiet, "karaoke": 8 * quiet})
+    assert writer.gain == 1
+    assert np.abs(decode(vocals)[0] - quiet).max() < 2**-15
+
+
 def test_float_samples_are_never_touched(tmp_path: Path) -> None:
     stems = {"vocals": tones(2, 5_000, level=3), "drums": tones(2, 5_000)}
     for clip in ("rescale", "none"):

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import sys
 import time
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from separate.batch.plan import Planner
 from separate.batch.watch import Arrivals, being_written
@@ -62,6 +69,30 @@ def test_a_song_that_somebody_keeps_open_is_waited_for(tmp_path: Path) -> None:
     assert not being_written(str(song))
     with song.open("rb"):  # whoever reads it is not in the way
         assert wait_for(arrivals, 1) == ["song"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells by a signal")
+def test_who_opens_a_song_that_is_looked_at_does_not_end_us(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fcntl
+
+    song = write_song(tmp_path / "song.wav")
+    signals: list[int] = []
+    control = fcntl.fcntl
+
+    def interrupted(file: Any, command: int, *args: int) -> int:
+        result = control(file, command, *args)
+        if (command, *args) == (fcntl.F_SETLEASE, fcntl.F_RDLCK):
+            with contextlib.suppress(BlockingIOError):
+                os.open(song, os.O_WRONLY | os.O_NONBLOCK)
+        return result
+
+    monkeypatch.setattr(fcntl, "fcntl", interrupted)
+    before = signal.signal(signal.SIGIO, lambda number, frame: signals.append(number))
+    try:
+        assert not being_written(str(song))
+    finally:
+        signal.signal(signal.SIGIO, before)
+    assert signals == []
 
 
 def test_another_song_may_have_the_stems_of_one_that_is_gone(tmp_path: Path) -> None:

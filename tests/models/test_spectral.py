@@ -53,6 +53,16 @@ def test_silence_separates_into_silence(iterations: int, griffin_lim: int) -> No
     assert torch.equal(stems, torch.zeros(1, 3, 2, 3000))
 
 
+@pytest.mark.parametrize(("iterations", "griffin_lim"), [(0, 0), (1, 0), (2, 0), (0, 2)])
+def test_a_silent_channel_stays_silent_whatever_the_net_claims(iterations: int, griffin_lim: int) -> None:
+    torch.manual_seed(0)
+    mix = torch.randn(1, 2, 3000)
+    mix[:, 1] = 0
+    stems = separate_magnitudes(mix, FFT, lambda magnitudes: noisy(magnitudes + 1), iterations, griffin_lim)
+    assert stems[:, :, 0].any()
+    assert not stems[:, :, 1].any()
+
+
 def test_ratio_masks_give_each_source_its_share() -> None:
     mix = torch.randn(2, 2, 5000)
     stems = separate_magnitudes(mix, FFT, shares, 0, 0)
