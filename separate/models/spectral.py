@@ -75,19 +75,22 @@ def stems_from(
     stems = torch.empty(0)
     for i, (song, m, part) in enumerate(zip(mixture, magnitudes, parts, strict=True)):
         x = song[..., part.frames]
-        if gl_iterations or iterations:
-            silent = x == 0
-            if bool(silent.any()):
-                m = m.masked_fill(silent, 0)  # a net may claim something of digital silence
+        said = audible(m, x) if gl_iterations or iterations else m
         if gl_iterations:
-            stem = griffin_lim(m, x.expand_as(m), stft, part.length, gl_iterations)
+            stem = griffin_lim(said, x.expand_as(m), stft, part.length, gl_iterations)
         else:
-            stem = stft.inverse(filtered(x, m, iterations), part.length)
+            stem = stft.inverse(filtered(x, said, iterations), part.length)
         if not i:  # all have one place from the beginning: they are as large as anything in here
             stems = stem.new_zeros(len(parts), *stem.shape[:-1], part.chunk)
         begin, end = part.samples.start, part.samples.stop
         stems[i, ..., begin:end] = stem[..., begin - part.start : end - part.start]
     return stems
+
+
+def audible(magnitudes: Tensor, mixture: Tensor) -> Tensor:
+    """Leave out what a net claims of digital silence."""
+    silent = mixture == 0
+    return magnitudes.masked_fill(silent, 0) if bool(silent.any()) else magnitudes
 
 
 def filtered(mixture: Tensor, magnitudes: Tensor, iterations: int) -> Tensor:
