@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 PATIENCE = 10.0  # seconds, for an answer
+LOGS = "/tmp/ray/session_latest/logs"
 STORE = 80 * 2**20  # bytes of shared memory that Ray keeps for objects; songs and stems are none
 
 
@@ -53,8 +54,12 @@ def connected(address: str) -> Iterator[None]:
         if address not in ("local", "auto"):
             reach(address)
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **mine)
-    except (RayError, OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # of whatever kind: Ray raises bare ones, too
         why = (isinstance(error, OSError) and error.strerror) or first_line(error)
+        if address == "local":
+            raise UsageError(
+                f"--cluster local: Ray did not start here: {why}; its logs tell more, see {LOGS}"
+            ) from error
         raise UsageError(f"--cluster {shown(address)}: {why}; is its head running, and can it be reached?") from error
     signal.signal(signal.SIGTERM, stop)  # Ray has one of its own
     hush()

@@ -185,6 +185,8 @@ class Team:
         now = time.monotonic()
         if now >= self.looked + LOOK:
             self.room, self.looked = sum(map(self.share.fits, machines())), now
+            if self.crew.address == "local" and not (self.room or self.starting or self.busy):
+                raise no_room(self.share)
         # More than there is room for makes Ray start machines, where it may.
         ahead = 0 if self.crew.address == "local" else max(1, self.ready)
         wanted = min(len(self.waiting), self.room + ahead - self.ready - len(self.unfit)) - len(self.starting)
@@ -337,6 +339,13 @@ def probing(folder: Path | None) -> Iterator[Path | None]:
         yield probe
     finally:
         probe.unlink(missing_ok=True)
+
+
+def no_room(share: Share) -> UsageError:
+    """Say that this machine alone cannot hold a worker: no other will ever join it."""
+    here = " and ".join(f"{each[kind]:g} {kind}" for each in machines() for kind in ("GPU", "CPU") if kind in each)
+    remedy = "choose --device cpu" if share.gpus else "set OMP_NUM_THREADS to less"
+    return UsageError(f"--cluster local: a worker needs {share}, and this machine has {here or 'neither'}; {remedy}")
 
 
 def dismiss(worker: Any) -> None:

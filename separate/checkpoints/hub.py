@@ -24,11 +24,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
 from separate.checkpoints.lock import drop, lock_path, matches, names_its_content
-from separate.checkpoints.trouble import FULL, Unreachable, amount, hub_errors, patiently, say, title
+from separate.checkpoints.trouble import FULL, Unreachable, amount, hub_errors, no_hub, patiently, say, title
 from separate.errors import CheckpointError
 
 __all__ = [
@@ -51,10 +52,10 @@ PARTIAL = 206  # the status of the rest of a file
 
 def cached(repo: str, file: str, revision: str | None = None) -> Path | None:
     """Find a file in the cache, without the network; whether it is intact is another question."""
-    from huggingface_hub import try_to_load_from_cache
-
     with hub_errors(repo, file, revision):
-        found = try_to_load_from_cache(repo, file, revision=revision)
+        from huggingface_hub import try_to_load_from_cache
+
+        found = try_to_load_from_cache(repo, file, _folder(repo).parent, _commit(repo, revision))
     return Path(found) if isinstance(found, str) else None
 
 
@@ -65,7 +66,8 @@ def commit_of(repo: str, path: Path) -> str:
 
 def commits(repo: str) -> list[str]:
     """List the commits of which there are files in the cache."""
-    return sorted(path.name for path in (_folder(repo) / "snapshots").glob("*"))
+    with hub_errors(repo):
+        return sorted(path.name for path in (_folder(repo) / "snapshots").glob("*"))
 
 
 def intact(repo: str, path: Path) -> bool:
@@ -110,18 +112,21 @@ def fetch(repo: str, file: str, revision: str | None = None, *, quiet: bool = Fa
 
 def files_of(repo: str, revision: str | None = None) -> list[str]:
     """List the files of a repository that the hub has."""
-    from huggingface_hub import HfApi, constants
-
-    ask = partial(HfApi().model_info, repo, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
     with hub_errors(repo, revision=revision):
-        return [entry.rfilename for entry in patiently(ask, quiet=True).siblings or []]
+        from huggingface_hub import HfApi, constants
+
+        ask = partial(HfApi().model_info, repo, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+        try:
+            return [entry.rfilename for entry in patiently(ask, quiet=True).siblings or []]
+        except (JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:  # a page to log in, perhaps
+            raise no_hub(title(repo, revision=revision)) from error
 
 
 def cached_files(repo: str, revision: str | None = None) -> list[str]:
     """List the files of a repository that are in the cache."""
-    ref = _folder(repo) / "refs" / (revision or "main")
-    folder = _folder(repo) / "snapshots" / (ref.read_text("utf-8").strip() if ref.is_file() else revision or "main")
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    with hub_errors(repo, revision=revision):
+        folder = _folder(repo) / "snapshots" / _commit(repo, revision)
+        return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 def remove(repo: str, paths: Sequence[Path]) -> int:
@@ -165,12 +170,21 @@ def _key(repo: str, path: Path) -> str:
     return f"{repo}@{path.relative_to(_folder(repo) / 'snapshots').as_posix()}"
 
 
+def _commit(repo: str, revision: str | None) -> str:
+    """Say which commit a revision is, as far as the cache knows."""
+    ref = _folder(repo) / "refs" / (revision or "main")
+    try:
+        return ref.read_text("utf-8").strip() if ref.is_file() else revision or "main"
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{ref}: is damaged; delete it, and the hub is asked which commit it is") from error
+
+
 def _folder(repo: str) -> Path:
-    """Say where the cache has what is of a repository."""
+    """Say where the cache has what is of a repository, by one name only: its client resolves some paths, not all."""
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 
-    return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="model")
+    return Path(os.path.realpath(constants.HF_HUB_CACHE)) / repo_folder_name(repo_id=repo, repo_type="model")
 
 
 def _download(repo: str, file: str, revision: str | None, quiet: bool) -> Path:
@@ -180,8 +194,8 @@ def _download(repo: str, file: str, revision: str | None, quiet: bool) -> Path:
 
     name, folder = title(repo, file, revision), _folder(repo)
     meta = patiently(partial(get_hf_file_metadata, hf_hub_url(repo, file, revision=revision)), quiet)
-    if not (meta.commit_hash and re.fullmatch(r"[\w.-]+", meta.etag or "")):
-        raise CheckpointError(f"{name}: what answers at {constants.ENDPOINT} is no Hugging Face hub; see HF_ENDPOINT")
+    if not (re.fullmatch(r"[\w-]+", meta.commit_hash or "") and re.fullmatch(r"[\w.-]+", meta.etag or "")):
+        raise no_hub(name)
     blob = folder / "blobs" / str(meta.etag)
     lock = folder.parent / ".locks" / folder.name / f"{meta.etag}.separate.lock"
     for parent in (blob.parent, lock.parent):
@@ -191,7 +205,7 @@ def _download(repo: str, file: str, revision: str | None, quiet: bool) -> Path:
     def by_client() -> Path:
         """Let the client name the blob, and fetch it by Xet if it is not there."""
         with _silent_client():
-            return Path(hf_hub_download(repo, file, revision=revision, tqdm_class=bar))
+            return Path(hf_hub_download(repo, file, revision=revision, cache_dir=folder.parent, tqdm_class=bar))
 
     # Two processes may want it at once: the second one waits, and then finds it.
     with WeakFileLock(lock):
@@ -233,7 +247,8 @@ def _complete(url: str, size: int | None, blob: Path, name: str, quiet: bool, ba
         if error.errno in FULL:
             part.unlink()  # so that the disk is as full as before
         raise
-    if not names_its_content(blob.name, part):
+    # Some mirrors call a file by no hash: then its length is all that tells.
+    if size not in (None, part.stat().st_size) or not names_its_content(blob.name, part):
         part.unlink()
         raise CheckpointError(f"{name}: what came is not what the hub says that it holds; try again")
     part.replace(blob)

@@ -30,7 +30,7 @@ def lock_path() -> Path:
     """Say where the lock is."""
     from huggingface_hub import constants
 
-    return Path(constants.HF_HUB_CACHE).parent / "separate-lock.json"
+    return Path(os.path.realpath(Path(constants.HF_HUB_CACHE).parent)) / "separate-lock.json"
 
 
 def digest(path: Path) -> str:

@@ -62,7 +62,8 @@ def pack(path: Path, repo: str) -> Parcel:
 
 def send(parcel: Parcel, *, private: bool = False) -> str:
     """Send a parcel, in one commit, and return that commit's name. A repository that is not there is made."""
-    from huggingface_hub import CommitOperationAdd, HfApi, get_token
+    with hub.hub_errors(parcel.repo):
+        from huggingface_hub import CommitOperationAdd, HfApi, get_token
 
     if hub.is_offline():
         raise CheckpointError(f"hf:{parcel.repo}: cannot be published, HF_HUB_OFFLINE keeps off the network")

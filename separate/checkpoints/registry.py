@@ -32,6 +32,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from separate.audio.fileset import shown
 from separate.checkpoints.place import read_place
 from separate.errors import CheckpointError, UnknownModel
 
@@ -117,8 +118,8 @@ _rows = cache(read_registry)
 
 
 def _row(path: Path, name: str, values: Any) -> Checkpoint:
-    if not NAME.fullmatch(name):
-        raise CheckpointError(f"{path}: [{name}]: no model can be called so: a path or a place is")
+    if not NAME.fullmatch(name) or not name.isprintable():
+        raise CheckpointError(f"{path}: [{shown(name)}]: no model can be called so: a path or a place is")
     known = {entry.name: entry for entry in fields(Checkpoint) if entry.name not in ("name", "folder")}
     needed = {key for key, entry in known.items() if entry.default is MISSING and entry.default_factory is MISSING}
     if not isinstance(values, dict) or not needed <= set(values) <= set(known):
@@ -152,17 +153,17 @@ RULES: dict[str, dict[str, Callable[[Any], bool]]] = {
     "source": TEXT | {"bundled:FILE, file:PATH or hf:user/repo/file@revision": _is_source},
     "sha256": TEXT | {"64 hexadecimal digits": lambda text: bool(re.fullmatch("([0-9a-fA-F]{64})?", text))},
     "sample_rate": {
-        "a whole number": lambda hertz: isinstance(hertz, int),
+        "a whole number": lambda hertz: type(hertz) is int,  # a bool is an int too
         "a number above 0": lambda hertz: hertz > 0,
     },
-    "megabytes": {"a number from 0 on": lambda size: isinstance(size, int | float) and 0 <= size < 1e9},
+    "megabytes": {"a number from 0 on": lambda size: type(size) in (int, float) and 0 <= size < 1e9},
     "stems": {
         "a list": lambda stems: isinstance(stems, list),
         "a list of names": lambda stems: bool(stems) and all(isinstance(stem, str) for stem in stems),
     },
     "sdr": {
         "a table": lambda sdr: isinstance(sdr, dict),
-        "a table of numbers": lambda sdr: all(isinstance(db, int | float) and -1e3 < db < 1e3 for db in sdr.values()),
+        "a table of numbers": lambda sdr: all(type(db) in (int, float) and -1e3 < db < 1e3 for db in sdr.values()),
     },
 }
 

@@ -140,5 +140,6 @@ def _local(name: str) -> Path:
     if row.path is None or not row.path.is_file():
         ours = row.source.startswith("bundled:")
         remedy = "install the package again" if ours else "correct its `source` in the registry"
-        raise CheckpointError(f"{row.name}: its file {row.path} is missing: {remedy}")
+        wrong = "is a folder" if row.path and row.path.is_dir() else "is missing"
+        raise CheckpointError(f"{row.name}: its file {row.path} {wrong}: {remedy}")
     return row.path

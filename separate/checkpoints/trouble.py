@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from separate.errors import CheckpointError
 
-__all__ = ["FULL", "Unreachable", "amount", "hub_errors", "patiently", "say", "title"]
+__all__ = ["FULL", "Unreachable", "amount", "hub_errors", "no_hub", "patiently", "say", "title"]
 
 PAUSES = (1.0, 2.0, 4.0, 8.0)  # seconds before a request is tried again that the hub was too busy for
 LONGEST_PAUSE = 60.0  # which a hub may ask for
@@ -55,9 +55,12 @@ def patiently(call: Callable[[], T], quiet: bool, growing: Path | None = None) -
 @contextmanager
 def hub_errors(repo: str, file: str = "", revision: str | None = None) -> Iterator[None]:
     """Translate what the client of the hub raises."""
-    from huggingface_hub import HfApi, constants, errors
-
     name = title(repo, file, revision)
+    try:
+        from huggingface_hub import constants, errors
+        from huggingface_hub.hf_api import HfApi  # not as above: that would print what is wrong, too
+    except ValueError as error:  # it reads its variables at once
+        raise _setting(name, error) from error
     try:
         yield
     except errors.OfflineModeIsEnabled as error:
@@ -89,6 +92,23 @@ def hub_errors(repo: str, file: str = "", revision: str | None = None) -> Iterat
         ) from error
     except OSError as error:
         raise CheckpointError(f"{name}: {_trouble(error, constants.HF_HUB_CACHE)}") from error
+    except ValueError as error:
+        raise _setting(name, error) from error
+
+
+def no_hub(name: str) -> CheckpointError:
+    """Say that something else answers."""
+    from huggingface_hub import constants
+
+    return CheckpointError(f"{name}: what answers at {constants.ENDPOINT} is no Hugging Face hub; see HF_ENDPOINT")
+
+
+def _setting(name: str, error: ValueError) -> CheckpointError:
+    """Say that a variable of the environment is wrong: which one, the client does not tell."""
+    why = (str(error) or type(error).__name__).splitlines()[0]
+    return CheckpointError(
+        f"{name}: the hub cannot be asked: {why}; see HF_ENDPOINT, HF_TOKEN and the proxy's variables"
+    )
 
 
 def _files(repo: str, revision: str | None) -> list[str]:
@@ -103,7 +123,7 @@ def near(wanted: str, offer: Callable[[], Iterable[str]]) -> str:
 
     try:
         names = list(offer())
-    except (HTTPError, OSError):
+    except (HTTPError, OSError, ValueError, KeyError, TypeError):  # the latter where something else answers
         return ""
     close = difflib.get_close_matches(wanted, names, n=3, cutoff=0.7)
     if close:
@@ -128,7 +148,9 @@ def _trouble(error: OSError, cache: str) -> str:
         return f"cannot be written to the cache {cache}: {error.strerror}; set HF_HOME to a folder of your own"
     if error.errno in FULL:
         return f"the disk is full: make room in {cache}, or set HF_HOME to a folder on another disk"
-    return f"cannot be fetched: {error.strerror or str(error).splitlines()[0]}"
+    where = f"{error.filename}: " if error.filename else ""
+    why = error.strerror or str(error).splitlines()[0]
+    return f"cannot be fetched: {where}{why}; see HF_HOME and SSL_CERT_FILE"
 
 
 def title(repo: str, file: str = "", revision: str | None = None) -> str:

@@ -8,11 +8,13 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from separate.batch.inputs import Found, songs
 from separate.batch.job import Job
 from separate.batch.library import Library, Shelf
 from separate.batch.plan import Planner, plan
-from separate.errors import InputError
+from separate.errors import InputError, OutputError
 from tests.batch.songs import write_song
 
 STEMS = ("vocals", "drums")
@@ -76,6 +78,19 @@ def test_it_is_not_in_memory() -> None:
 
     held(100)
     assert held(2100) - held(100) < 1000  # each name would be one
+
+
+def test_a_disk_that_is_full_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SQLITE_TMPDIR", str(tmp_path / "none"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    found = library(Path("out"))
+    found.disk.execute("PRAGMA max_page_count = 20")
+    said = rf"^the list of songs cannot be kept in {tmp_path}: database or disk is full; make room there, or set TMPDIR"
+    with pytest.raises(OutputError, match=said):
+        found.add((f"/music/{n}.wav", str(n)) for n in range(2000))
+    found.disk.file.close()  # whatever it says while it is read
+    with pytest.raises(OutputError, match="the list of songs cannot be kept in"):
+        next(found.jobs(lambda job: job))
 
 
 def test_a_shelf_is_a_dict() -> None:

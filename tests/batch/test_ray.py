@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from separate.audio.url import Location
-from separate.batch.cluster import Share, choose_share
+from separate.batch.cluster import Share, choose_share, connected
 from separate.batch.job import Job, Output
 from separate.batch.ray import Crew, Task, Team, Worker, probing
 from separate.errors import OutputError, UsageError
@@ -82,6 +82,46 @@ def test_the_window_is_small(team: tuple[Team, list[str]]) -> None:
         team[0].add(Task(Job("song", {})))
         taken += 1
     assert taken == 8
+
+
+@pytest.mark.parametrize(
+    ("device", "threads", "said"),
+    [
+        ("cuda", "", "needs 1 GPU and 1 CPU, and this machine has 2 CPU; choose --device cpu"),
+        ("auto", "4", "needs 4 CPU, and this machine has 2 CPU; set OMP_NUM_THREADS to less"),
+    ],
+)
+def test_a_machine_alone_that_cannot_hold_a_worker_is_refused(
+    monkeypatch: pytest.MonkeyPatch, device: str, threads: str, said: str
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    monkeypatch.setattr(
+        "separate.batch.ray.machines", lambda: [{"CPU": 2.0, "memory": 1e9, "node:__internal_head__": 1}]
+    )
+    with pytest.raises(UsageError, match=f"^--cluster local: a worker {said}$"):
+        Team(Crew("local", {}, Output(), device=device), print, None).give()
+    Team(Crew("auto", {}, Output(), device=device), print, None).give()  # where a machine may still come
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("local", "--cluster local: Ray did not start here: The node timed out.; its logs tell more, see /tmp/ray"),
+        ("auto", "--cluster auto: The node timed out.; is its head running"),
+    ],
+)
+def test_a_ray_that_does_not_start_is_said_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, address: str, said: str
+) -> None:
+    def init(*args: object, **more: object) -> None:
+        raise Exception("The node timed out.\nThis could have many reasons.")  # Ray does so
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("ray.init", init)
+    with pytest.raises(UsageError) as error, connected(address):
+        pass
+    assert str(error.value).startswith(said)
+    assert "\n" not in str(error.value)
 
 
 def test_a_song_is_tried_again_twice_and_then_given_up(team: tuple[Team, list[str]], tmp_path: Path) -> None:

@@ -68,7 +68,9 @@ class Hub:
     lies: dict[str, bytes] = field(default_factory=dict)  # SHA-256, or name in Xet -> what is sent instead
     xet: str = ""  # large files are in Xet: "there", or "lost", of which this hub has nothing
     renamed: dict[str, str] = field(default_factory=dict)  # repositories: old name -> new one
-    sizes: dict[str, int] = field(default_factory=dict)  # SHA-256 -> the size that is said
+    sizes: dict[str, int] = field(default_factory=dict)  # SHA-256, or `etag` -> the size that is said
+    etag: str = ""  # what large files are called instead of by their SHA-256
+    page: bytes = b""  # what the API answers instead
     slow: threading.Event | None = None  # transfers stop in the middle until it is set
     halfway: threading.Event = field(default_factory=threading.Event)  # a slow transfer is in its middle
 
@@ -128,6 +130,8 @@ class Handler(BaseHTTPRequestHandler):
         hub.asked.append((self.command, path, {name.lower(): value for name, value in self.headers.items()}))
         if hub.trouble.get(self.command):
             self.send(hub.trouble[self.command].pop(0), headers={"Retry-After": hub.retry_after})
+        elif self.hub.page and path.startswith("/api/"):
+            self.send(200, self.hub.page)
         elif path.startswith("/cdn/"):
             name = path.removeprefix("/cdn/")
             self.send_part(hub.lies.get(name) or hub.large(name))
@@ -195,10 +199,11 @@ class Handler(BaseHTTPRequestHandler):
             self.send(404, headers={"X-Error-Code": code})
         elif file.endswith(LARGE):
             sha = sha256(content)
-            size = str(self.hub.sizes.get(sha, len(content)))
+            etag = self.hub.etag or sha
+            size = str(self.hub.sizes.get(etag, len(content)))
             # Another name of this machine is another host to the client, which must not see the token.
             place = self.hub.url.replace("127.0.0.1", "localhost") + f"/cdn/{sha}"
-            more = {"X-Repo-Commit": commit, "X-Linked-Etag": f'"{sha}"', "X-Linked-Size": size, "Location": place}
+            more = {"X-Repo-Commit": commit, "X-Linked-Etag": f'"{etag}"', "X-Linked-Size": size, "Location": place}
             if self.hub.xet:
                 route = f"{self.hub.url}/api/models/{name}/xet-read-token/{commit}"
                 more |= {"X-Xet-Hash": xet_hash(content), "X-Xet-Refresh-Route": route}

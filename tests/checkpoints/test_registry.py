@@ -74,6 +74,10 @@ summary = "x"
         ("a = 1", r"\[a\] must have the keys"),
         ("[a]" + ROW + "more = 1", r"\[a\] must have the keys .*, and may have sha256, megabytes, sdr, measured$"),
         ("[a]" + ROW.replace("44100", '"fast"'), r"\[a\] sample_rate must be a whole number, not 'fast'"),
+        ("[a]" + ROW.replace("44100", "true"), r"\[a\] sample_rate must be a whole number, not True"),
+        ("[a]" + ROW + "megabytes = true", r"\[a\] megabytes must be a number from 0 on, not True"),
+        ("[a]" + ROW + "sdr = { mean = true }", r"\[a\] sdr must be a table of numbers"),
+        (r'["a\nb"]' + ROW, r"\[a\\nb\]: no model can be called so"),
         ("[a]" + ROW.replace('["vocals"]', '"vocals"'), r"\[a\] stems must be a list, not 'vocals'"),
         ("[a]" + ROW.replace('["vocals"]', "[1]"), r"\[a\] stems must be a list of names"),
         ("[a]" + ROW.replace('"MIT"', "1"), r"\[a\] licence must be text"),
@@ -152,6 +156,9 @@ def test_a_file_of_ones_own_may_have_a_name(tiny: Path, tmp_path: Path, monkeypa
     monkeypatch.setenv(VARIABLE, str(named))
     with pytest.raises(CheckpointError, match=r"mine: its file .*nets/mine\.safetensors is missing"):
         resolve("mine")
-    (tmp_path / "nets").mkdir()
+    (tmp_path / "nets/mine.safetensors").mkdir(parents=True)
+    with pytest.raises(CheckpointError, match=r"mine: its file .*nets/mine\.safetensors is a folder: correct its"):
+        resolve("mine")
+    (tmp_path / "nets/mine.safetensors").rmdir()
     (tmp_path / "nets/mine.safetensors").write_bytes(tiny.read_bytes())
     assert resolve("mine") == tmp_path / "nets/mine.safetensors"

@@ -411,6 +411,90 @@ def test_a_hub_that_is_none(hub: Hub, net: bytes) -> None:
     assert f"what answers at {hub.url} is no Hugging Face hub" in refused(NET)
 
 
+@pytest.mark.parametrize("page", [b"<html>log in</html>", b"\xff", b"{}", b"[]", b'{"id": "a/b", "siblings": [{}]}'])
+def test_what_answers_like_no_hub(hub: Hub, net: bytes, page: bytes) -> None:
+    hub.page = page
+    assert refused("hf:someone/music") == (
+        f"hf:someone/music: what answers at {hub.url} is no Hugging Face hub; see HF_ENDPOINT"
+    )
+    assert "no such repository, or it is private" in refused("hf:someone/musik/net.safetensors")  # and no names near it
+
+
+def test_a_commit_leads_out_of_no_cache(hub: Hub, net: bytes) -> None:
+    music = hub.repositories["someone/music"]
+    music.branches["main"] = "../../../evil"
+    music.commits["../../../evil"] = {"net.safetensors": net}
+    assert "is no Hugging Face hub" in refused(NET)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "why"),
+    [
+        ("HF_TOKEN", "hf_t\xf6ken", "'ascii' codec can't encode character '\\xf6'"),
+        ("ALL_PROXY", "foo://bar:1", "Unknown scheme for proxy URL"),
+        ("HF_ENDPOINT", "http://127.0.0.1:99999", "Port out of range 0-65535"),
+        ("HF_ENDPOINT", "http://[bad", "Invalid IPv6 URL"),
+        ("HF_HUB_ETAG_TIMEOUT", "abc", "invalid literal for int() with base 10: 'abc'"),
+    ],
+)
+def test_a_variable_that_is_wrong_is_said(
+    hub: Hub, tmp_path: Path, variable: str, value: str, why: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with start(hub, tmp_path, **{variable: value}) as process:
+        message = process.communicate()[0]
+    assert message.startswith(f"CheckpointError: {NET}: the hub cannot be asked: {why}")
+    assert message.endswith("; see HF_ENDPOINT, HF_TOKEN and the proxy's variables\n")
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("cache", ["hub", "up/../hub", "link"])
+def test_a_cache_may_have_several_names(
+    hub: Hub, net: bytes, tmp_path: Path, cache: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    (tmp_path / "up").mkdir()
+    (tmp_path / "link").symlink_to("hub")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", cache if cache == "hub" else str(tmp_path / cache))
+    assert resolve("hf:someone/bag/bag.yaml").is_relative_to(tmp_path / "hub")
+    hub.asked = []
+    assert where("hf:someone/bag") == resolve("hf:someone/bag/bag.yaml")
+    assert hub.asked == []
+    path = resolve(NET)
+    assert ours.remove("someone/music", [path]) == len(net)
+    assert where(NET) is None
+    assert lock_path() == tmp_path / "separate-lock.json"
+
+
+def test_a_file_that_is_called_by_no_hash_is_as_long_as_the_hub_says(hub: Hub, net: bytes) -> None:
+    hub.etag, hub.sizes = "5f3c-1a2b", {"5f3c-1a2b": len(net) + 1}
+    assert "what came is not what the hub says that it holds" in refused("hf:someone/music/net.safetensors")
+    assert where(NET) is None
+    hub.sizes = {}
+    assert resolve(NET).read_bytes() == net
+
+
+def test_a_damaged_ref_is_said(hub: Hub, net: bytes, tmp_path: Path) -> None:
+    path = resolve(NET)
+    ref = tmp_path / "hub/models--someone--music/refs/main"
+    ref.write_bytes(b"\xff\xfe")
+    for model in (NET, "hf:someone/music"):
+        assert refused(model) == f"{ref}: is damaged; delete it, and the hub is asked which commit it is"
+        assert where(model) is None
+    ref.unlink()
+    assert resolve("hf:someone/music") == path
+
+
+def test_what_is_in_the_way_is_named(hub: Hub, net: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "hub").write_text("a file")
+    blobs = tmp_path / "hub/models--someone--music/blobs"
+    assert refused(NET).endswith(f"cannot be fetched: {blobs}: Not a directory; see HF_HOME and SSL_CERT_FILE")
+    with start(hub, tmp_path, HF_ENDPOINT="https://127.0.0.1:9", SSL_CERT_FILE="none.pem") as process:
+        message = process.communicate()[0]
+    assert message.endswith("cannot be fetched: No such file or directory; see HF_HOME and SSL_CERT_FILE\n")
+
+
 RESOLVE = """
 import sys
 from separate.checkpoints.resolve import resolve
