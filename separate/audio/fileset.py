@@ -7,14 +7,16 @@ import errno
 import os
 import re
 import secrets
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
 from separate.audio.url import Location, Url, redacted
 from separate.errors import OutputError, OutputExists, UsageError
 
-__all__ = ["FileSet", "check_names", "exists_already", "output_error", "shown"]
+__all__ = ["FileSet", "check_names", "exists_already", "lock", "output_error", "shown"]
 
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # control, line ends, undecodable bytes
 _ROOM = "make room, or choose another folder with --out"
@@ -178,3 +180,21 @@ def _one_file(one: Path, other: Path) -> bool:
         return os.path.samefile(one, other)
     except OSError:
         return False
+
+
+def lock(file: IO[bytes] | int) -> bool:
+    """Lock an open file against other processes; False if one of them has it. Some file systems know no locks."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            assert not isinstance(file, int)
+            file.seek(2**30)  # far behind the text, which others may then still read
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
+    return True

@@ -16,7 +16,7 @@ from separate.audio.uploads import remove_leftovers
 from separate.audio.url import Location, name_below
 from separate.batch.job import Job
 from separate.batch.journal import Made, Record, Records
-from separate.batch.plan import leaves
+from separate.batch.plan import full_names, leaves
 from separate.batch.stamp import Stamp, is_there, matches
 from separate.errors import OutputExists, SeparateError
 
@@ -60,11 +60,25 @@ class Known:
 
     def _settled(self, job: Job) -> Job:
         there = {stem: path for stem, path in job.outputs.items() if is_there(path)}
+        if self.existing != "force" and (clash := self._clash(job, there)):
+            return replace(job, error=clash)
         if self.resume:
             return self._resumed(job, there)
         if self.existing == "force" or not there:
             return replace(job, replace=bool(there))
         return self._refused(job, there) if self.existing == "refuse" else self._rest(job, there)
+
+    def _clash(self, job: Job, there: dict[str, Location]) -> OutputExists | None:
+        """Find the first file that is there of another song, which would be lost."""
+        names = {job.song, *full_names(job.song)}
+        for path in there.values():
+            record = self.records.done.get(self._name(path))
+            if record and names.isdisjoint(record.songs) and not same_song(job.song, record.input):
+                return OutputExists(
+                    f"{shown(job.song)}: its output {shown(path)} is that of {shown(record.songs[0])} too; "
+                    "choose another --out or --name, or --force overwrites it"
+                )
+        return None
 
     def _refused(self, job: Job, there: dict[str, Location], advice: str = "--skip-existing leaves it") -> Job:
         path = next(iter(there.values()))

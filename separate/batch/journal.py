@@ -2,14 +2,17 @@
 
     {"v": 1, "event": "batch", "time": ..., "out": ..., "pid": ..., "host": ..., "separate": ...}
     {"v": 1, "event": "begin", "song": ..., "outputs": {stem: file}}
-    {"v": 1, "event": "done", "song": ..., "input": stamp, "made": {...}, "outputs": {stem: {"file": ..., stamp}}, ...}
+    {"v": 1, "event": "done", "song": ..., "names": [...], "input": stamp, "made": {...},
+     "outputs": {stem: {"file": ..., stamp}}, ...}
     {"v": 1, "event": "failed", "song": ..., "outputs": {stem: file}, "error": ...}
 
 A line is on the disk before what it announces happens, and a song's files are on the disk before its "done" is. So
 after a kill or a power cut the journal never says more than is true. `made` is what decides the stems' bytes besides
-the song: the checkpoint's hash and the options. Files are named from the output folder on: it can be moved. If that is
-at a URL, the journal stays on this machine, for what is in a store cannot be appended to. A journal may serve several
-folders: "batch" says which, "" if it is the journal's own, and what follows, up to the next one, is of that folder.
+the song: the checkpoint's hash and the options. `names` are the song's from the root on, by which its next version is
+told from another song whose files would be called the same. Files are named from the output folder on: it can be
+moved. If that is at a URL, the journal stays on this machine, for what is in a store cannot be appended to. A journal
+may serve several folders: "batch" says which, "" if it is the journal's own, and what follows, up to the next one, is
+of that folder.
 
 The open file is the lock as well, and so is the output folder: the system lets go of them when their process ends,
 however that happens.
@@ -18,7 +21,6 @@ however that happens.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import socket
@@ -32,18 +34,23 @@ from typing import IO, Any, Self
 from urllib.parse import quote
 
 from separate import __version__
-from separate.audio.fileset import output_error, shown
-from separate.audio.url import Location, Url, name_below, redacted
+from separate.audio.fileset import lock, output_error, shown
+from separate.audio.url import Location, Url, name_below, plain, redacted
 from separate.batch.job import Job, Result
+from separate.batch.plan import full_names
 from separate.batch.stamp import Stamp, sync_folder
-from separate.errors import OutputError
+from separate.errors import OutputError, SeparateError
 
-__all__ = ["NAME", "Journal", "Made", "Record", "Records", "journal_folder", "read_records"]
+__all__ = ["NAME", "Interrupted", "Journal", "Made", "Record", "Records", "journal_folder", "read_records"]
 
 NAME = ".separate.jsonl"
 VERSION = 1
 
 Made = dict[str, Any]
+
+
+class Interrupted(SeparateError):
+    """Whoever did a song has died: what it had completed may be there, and is ours."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,7 @@ class Record:
     made: Made
     input: Stamp | None
     output: Stamp
+    songs: tuple[str, ...]  # full names of the song; in old journals it is as the user named it
     gain: float = 1.0  # that all stems of the song were turned down by
 
 
@@ -79,10 +87,11 @@ class Records:
             self._end(event["outputs"].values())
         elif event["event"] == "done":
             source = Stamp(**event["input"]) if event["input"] else None
+            songs = tuple(map(str, event.get("names") or [event["song"]]))
             found, gain = {}, float(event.get("gain", 1.0))
             for output in event["outputs"].values():
                 rest = {key: value for key, value in output.items() if key != "file"}
-                found[inside(output["file"])] = Record(dict(event["made"]), source, Stamp(**rest), gain)
+                found[inside(output["file"])] = Record(dict(event["made"]), source, Stamp(**rest), songs, gain)
             self._end(found)
             self.done |= found
 
@@ -132,7 +141,7 @@ def _take(line: bytes, records: Records, path: Path) -> None:
         if version == VERSION:
             records.add(event)
             return
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         records.damaged += 1  # cut off by a crash, most likely: the song it tells of will be done again
         return
     raise OutputError(
@@ -141,10 +150,10 @@ def _take(line: bytes, records: Records, path: Path) -> None:
     )
 
 
-def journal_folder(out: Location, chosen: Path | None = None) -> Path:
+def journal_folder(out: Location, chosen: str | None = None) -> Path:
     """Say where an output folder's journal is: in it, or, if that is at a URL, with others of this user by its name."""
     if chosen is not None:
-        return chosen
+        return Path(plain(chosen))
     if isinstance(out, Path):
         return out
     state = Path(os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state"))
@@ -173,15 +182,13 @@ class Journal:
         self._new = not self._path.exists()
         try:
             for top in self._made_folders:
-                top.mkdir(parents=True, exist_ok=True)
+                self._make(top)
             self._file = self._locked()
-        except FileExistsError as error:
-            option = "--out" if self.out in (folder, Path(error.filename)) else "--journal"
-            raise OutputError(
-                f"{shown(error.filename)}: is a file, not a folder: choose another with {option}"
-            ) from error
-        except OSError as error:
-            raise output_error(folder, error) from error
+        except BaseException as error:
+            self._remove_folders()
+            if isinstance(error, OSError):
+                raise self._error(folder, error) from error
+            raise
         self._hold: int | None = None
         try:
             self._hold = _held(self.out)
@@ -189,6 +196,10 @@ class Journal:
             about = {"pid": os.getpid(), "host": socket.gethostname(), "separate": __version__}
             self._append("batch", out=self.records.out, **about)
         except BaseException:
+            with contextlib.suppress(OSError):
+                if self._new and not self._file.seek(0, os.SEEK_END):
+                    self._path.unlink()
+            self._remove_folders()
             self._let_go()
             raise
         if self._new:
@@ -205,11 +216,32 @@ class Journal:
         if self._new and not begun and not self.records.done:
             with contextlib.suppress(OSError):
                 self._path.unlink()
+        self._remove_folders()
+        self._let_go()
+
+    def _make(self, folder: Path) -> None:
+        """Have the output folder, or that of the journal."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            option = "--out" if folder == self.out else "--journal"
+            raise OutputError(f"{shown(folder)}: is a file, not a folder: choose another with {option}") from error
+        except OSError as error:
+            raise self._error(folder, error) from error
+
+    def _remove_folders(self) -> None:
+        """Remove the folders that were made, as far as nothing is in them."""
         for folders in self._made_folders.values():
-            with contextlib.suppress(OSError):  # something is in them
+            with contextlib.suppress(OSError):
                 for folder in folders:
                     folder.rmdir()
-        self._let_go()
+
+    def _error(self, path: Path, error: OSError) -> OutputError:
+        """Translate what the system says, and name the option that chose the folder."""
+        if self.out in (self.folder, path):
+            return output_error(path, error)
+        said = f"{shown(path)}: the journal cannot be written there: {error.strerror or error}"
+        return OutputError(f"{said}; choose another folder with --journal")
 
     def _let_go(self) -> None:
         self._file.close()
@@ -223,15 +255,18 @@ class Journal:
     def end(self, result: Result) -> None:
         """Write down what became of a song."""
         song = redacted(result.song)
-        about = {"seconds": round(result.seconds, 3), "audio_seconds": round(result.audio_seconds, 6)}
+        about: dict[str, Any] = {"seconds": round(result.seconds, 3), "audio_seconds": round(result.audio_seconds, 6)}
         if result.error:
-            self._append("failed", song=song, outputs=self._names(result.job), error=str(result.error), **about)
+            # What was begun and interrupted stays begun, so that the next run may replace it.
+            ended = {} if isinstance(result.error, Interrupted) else self._names(result.job)
+            self._append("failed", song=song, outputs=ended, error=str(result.error), **about)
             return
         outputs = {
             stem: {"file": self.name(path), **asdict(result.written[stem])} for stem, path in result.outputs.items()
         }
         source = asdict(result.input) if result.input else None
-        self._append("done", song=song, input=source, made=self.made, outputs=outputs, gain=result.gain, **about)
+        about |= {"names": full_names(result.song), "input": source, "made": self.made, "gain": result.gain}
+        self._append("done", song=song, outputs=outputs, **about)
 
     def forget(self, job: Job) -> None:
         """Keep what is known of a song's files on the disk only: of millions, memory could not hold it."""
@@ -253,7 +288,7 @@ class Journal:
                 rest = rest[self._file.write(rest) :]
             os.fsync(self._file.fileno())
         except OSError as error:
-            raise output_error(self._path, error) from error
+            raise self._error(self._path, error) from error
         self.records.add(line)
 
     def _cut(self) -> bool:
@@ -269,8 +304,14 @@ class Journal:
             file = open(self._path, "a+b", buffering=0)  # noqa: SIM115 (closed in __exit__)
             try:
                 if not lock(file):
+                    records = read_records(self.folder, self.out)
+                    if records.elsewhere:
+                        raise OutputError(
+                            f"{shown(self.folder)}: the journal is in use by {records.owner}: "
+                            "wait until it is through, or choose another --journal"
+                        )
                     raise OutputError(
-                        f"{shown(self.out)}: {read_records(self.folder).owner} writes there just now: "
+                        f"{shown(self.out)}: {records.owner} writes there just now: "
                         "wait until it is through, or choose another --out"
                     )
                 with contextlib.suppress(FileNotFoundError):  # its last owner may have removed it meanwhile
@@ -301,21 +342,3 @@ def _held(out: Location) -> int | None:
     raise OutputError(
         f"{shown(out)}: another run writes there just now: wait until it is through, or choose another --out"
     )
-
-
-def lock(file: IO[bytes] | int) -> bool:
-    """Lock an open file against other processes; False if one of them has it. Some file systems know no locks."""
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            assert not isinstance(file, int)
-            file.seek(2**30)  # far behind the text, which others may then still read
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
-    return True

@@ -10,12 +10,12 @@ import os
 from collections.abc import Collection, Iterable, Mapping, MutableMapping, Sequence
 from pathlib import PurePath
 
-from separate.audio.url import Location, is_url, path_in
+from separate.audio.url import Location, is_url, path_in, redacted
 from separate.batch.inputs import Found, songs
 from separate.batch.job import Job
 from separate.errors import InputError, OutputError, SeparateError, UsageError
 
-__all__ = ["FIELDS", "Planner", "check_template", "leaves", "model_label", "plan"]
+__all__ = ["FIELDS", "Planner", "check_template", "full_names", "leaves", "model_label", "plan"]
 
 FIELDS = ("model", "track", "stem", "ext", "suffix")
 
@@ -116,3 +116,13 @@ class Planner:
 def real(place: str | Location) -> str:
     """Name a file or folder so that it has one name only, as far as that can be known; "-" is standard input."""
     return str(place) if place == "-" or is_url(str(place)) else os.path.realpath(str(place))
+
+
+def full_names(song: str) -> list[str]:
+    """Name a song as from anywhere: as the user did, and, if links lead elsewhere, by its real path."""
+    return list(dict.fromkeys(redacted(name) for name in (absolute(song), real(song))))
+
+
+def absolute(song: str) -> str:
+    """Name a song from the root on; links stay what they are."""
+    return song if song == "-" or is_url(song) else os.path.abspath(song)

@@ -37,6 +37,7 @@ from separate.batch.cluster import (
 )
 from separate.batch.existing import clean, drop_parts
 from separate.batch.job import Job, Notice, Output, Result
+from separate.batch.journal import Interrupted
 from separate.errors import CheckpointError, OutputError, SeparateError, UsageError
 
 __all__ = ["Crew", "run"]
@@ -253,7 +254,7 @@ class Team:
         self.tidy(task.job)
         if task.lost > self.crew.retries:
             times = f"{task.lost} workers ended over it" if task.lost > 1 else "its worker ended"
-            error = SeparateError(f"{song}: given up, {times} ({why}); --resume tries it once more")
+            error = Interrupted(f"{song}: given up, {times} ({why}); --resume tries it once more")
             return Result(task.job, "failed", error)
         self.notice(f"{song}: its worker was lost ({why}), another one tries")
         task.job = replace(task.job, replace=True)  # some of its stems may be there

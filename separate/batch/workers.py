@@ -12,6 +12,7 @@ import signal
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -20,9 +21,14 @@ from separate.audio.fileset import shown
 from separate.audio.url import Location
 from separate.batch.existing import clean
 from separate.batch.job import Job, Notice, Output, Progress, Result
+from separate.batch.journal import Interrupted
 from separate.errors import SeparateError
 
 __all__ = ["Crew", "run"]
+
+
+class NeverReady(SeparateError):
+    """A process ended before it could begin."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +90,10 @@ class Worker:
         code = self.process.exitcode or 0
         how = signal.strsignal(-code) if code < 0 else f"exit code {code}"
         if not self.ready:
-            raise SeparateError(f"a process of --jobs ended before it could begin ({how}); try fewer")
+            raise NeverReady(f"a process of --jobs ended before it could begin ({how}); try fewer")
         memory = "; if memory ran out, try fewer --jobs" if code == -signal.SIGKILL else ""
         song = shown(self.job.song)
-        return Result(self.job, "failed", SeparateError(f"{song}: its process ended unexpectedly ({how}){memory}"))
+        return Result(self.job, "failed", Interrupted(f"{song}: its process ended unexpectedly ({how}){memory}"))
 
 
 def run(
@@ -96,12 +102,13 @@ def run(
     """Do the jobs, one in each process, yielding what became of each as it is done.
 
     A job that is None stands for "nothing at the moment"; so does a result. What keeps a process from making its
-    Separator is raised.
+    Separator is raised. If one ends before that, it is done without, as long as there are others.
     """
     workers: list[Worker] = []
     devices = list(crew.devices)  # on which no process works yet
     left: set[Location] = set()  # folders in which a process may have left something
-    more = True
+    again: dict[str, Progress] = {}  # of songs whose processes ended before they could begin
+    more, able = True, False  # whether there may be more jobs; whether a process could begin
     try:
         while more or any(worker.job for worker in workers):
             idle = False
@@ -115,12 +122,23 @@ def run(
                     idle = True
                     yield None
                     continue
-                if all(worker.job for worker in workers):
-                    workers.append(Worker(crew, devices.pop(0)))
-                next(worker for worker in workers if not worker.job).give(job, progress(job))
-            for pipe in wait([worker.pipe for worker in workers if worker.job], 0 if idle else None):
+                show = again.pop(job.song) if job.song in again else progress(job)
+                free(workers, devices, crew).give(job, show)
+            busy = [worker.pipe for worker in workers if worker.job]
+            for pipe in wait(busy, 0 if idle or not busy else None):  # for nobody it would wait for ever
                 worker = next(each for each in workers if each.pipe is pipe)
-                result = worker.hear(notice)
+                try:
+                    result = worker.hear(notice)
+                except NeverReady as error:
+                    workers.remove(worker)
+                    if not able or not (workers or devices):
+                        raise
+                    notice(f"{error}; the others go on")
+                    assert worker.job
+                    again[worker.job.song] = worker.progress
+                    jobs, more = chain([worker.job], jobs), True
+                    continue
+                able |= worker.ready
                 if result and worker.job:  # it is dead
                     left |= {path.parent for path in result.job.outputs.values()}
                     workers.remove(worker)
@@ -134,6 +152,16 @@ def run(
             worker.process.join()
             left |= {path.parent for path in worker.job.outputs.values()} if worker.job else set()
         clean(left, crew.folder)
+
+
+def free(workers: list[Worker], devices: list[str], crew: Crew) -> Worker:
+    """Find a process that has nothing to do, or start one. Those that were ended while they had nothing to do go."""
+    for worker in [each for each in workers if not each.job and not each.process.is_alive()]:
+        workers.remove(worker)
+        devices.append(worker.device)
+    if all(worker.job for worker in workers):
+        workers.append(Worker(crew, devices.pop(0)))
+    return next(worker for worker in workers if not worker.job)
 
 
 def work(pipe: Connection, crew: Crew, device: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from separate.cli.progress import Reporter, as_json
-from separate.cli.run import how_made, resuming, settings_of
+from separate.cli.run import how_made, resuming, settings_of, warn
 from separate.cli.text import clock
 from separate.errors import UsageError
 
@@ -28,6 +28,8 @@ PAUSE = 10.0  # seconds between two lines of progress, where there is no termina
 
 def check_cluster(options: Options) -> None:
     """Refuse options that mean something on one machine only."""
+    if not options.cluster:
+        raise UsageError('--cluster "": no address; auto finds a cluster that runs here, local is this machine alone')
     if options.out == "-":
         raise UsageError("--out - and --cluster: the stems come from other machines; choose a folder or a URL")
     if options.jobs:
@@ -88,6 +90,7 @@ def separate_library(names: Iterable[str], stems: Iterable[str], options: Option
         reporter.songs = len(library)
         reporter.notice(f"{len(library)} songs found")
         with Journal(journal_folder(out, options.journal), how_made(options), out) as journal, reporter:
+            warn(journal.records, reporter)
             sweep(journal.records, out)
             known = Known(out, journal.records, journal.made, options.existing, options.resume)
             reporter.begin(())

@@ -171,10 +171,12 @@ class Options:
     report: Annotated[bool, option(OUTPUT, REPORT_HELP, "--report")] = False
 
     resume: Annotated[bool, option(MANY, RESUME_HELP, "--resume")] = False
-    journal: Annotated[Path | None, option(MANY, JOURNAL_HELP, metavar="DIR", show_default="see the docs")] = None
-    jobs: Annotated[int | None, option(MANY, JOBS_HELP, metavar="N", min=1, show_default="1, or one a GPU")] = None
+    journal: Annotated[str | None, option(MANY, JOURNAL_HELP, metavar="DIR", show_default="see the docs")] = None
+    jobs: Annotated[
+        int | None, option(MANY, JOBS_HELP, metavar="N", min=1, max=1000, show_default="1, or one a GPU")
+    ] = None
     cluster: Annotated[str | None, option(MANY, CLUSTER_HELP, metavar="ADDRESS", show_default="none")] = None
-    per_gpu: Annotated[int, option(MANY, PER_GPU_HELP, metavar="N", min=1)] = 1
+    per_gpu: Annotated[int, option(MANY, PER_GPU_HELP, metavar="N", min=1, max=100)] = 1
     retries: Annotated[int, option(MANY, RETRIES_HELP, metavar="N", min=0)] = 2
 
     device: Annotated[str, option(SPEED, DEVICE_HELP)] = "auto"

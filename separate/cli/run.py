@@ -17,13 +17,13 @@ from separate.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from separate.batch.job import Job, Output, Progress
-    from separate.batch.journal import Made
+    from separate.batch.journal import Made, Records
     from separate.batch.mixdown import Mixdown
     from separate.batch.preflight import Needs
     from separate.batch.run import Doer
     from separate.cli.progress import Reporter
 
-__all__ = ["check", "doer", "how_made", "mixdown_of", "output_of", "run_command", "work"]
+__all__ = ["check", "doer", "how_made", "mixdown_of", "output_of", "run_command", "warn", "work"]
 
 INPUT_HELP = "Songs, folders, quoted patterns such as 'music/**/*.mp3', or - for stdin."
 LIST_HELP = "Inputs from a file, one a line; - is stdin. Can be repeated."
@@ -100,7 +100,8 @@ def work(jobs: Sequence[Job], do: Doer, options: Options, output: Output, report
             known = Known(out, journal.records, journal.made, options.existing, options.resume)
             jobs = known.settle_all(jobs)
             jobs, needs = preflight(jobs, output, out, at_once=len(options.devices), checked=reporter.checked)
-            announce(needs, journal.records.damaged, reporter)
+            warn(journal.records, reporter)
+            announce(needs, reporter)
         reporter.begin(jobs)
         try:
             with closing(run(jobs, do, journal)) as results:
@@ -114,13 +115,17 @@ def work(jobs: Sequence[Job], do: Doer, options: Options, output: Output, report
     return int(reporter.failed)
 
 
-def announce(needs: Needs, damaged: int, reporter: Reporter) -> None:
+def warn(records: Records, reporter: Reporter) -> None:
+    """Say how much of the journal is lost."""
+    if records.damaged:
+        reporter.notice(f"{records.damaged} lines of the journal cannot be read: what they tell of is not known")
+
+
+def announce(needs: Needs, reporter: Reporter) -> None:
     """Say what is ahead, if that is more than a song, and what may go wrong."""
     from separate.batch.preflight import gigabytes
     from separate.cli.text import clock
 
-    if damaged:
-        reporter.notice(f"{damaged} lines of the journal cannot be read: what they tell of is not known")
     if needs.songs > 1:
         free = f", {gigabytes(needs.free)} are free" if needs.free is not None else ""
         length = clock(needs.seconds) + (f" and {needs.unknown} of unknown length" if needs.unknown else "")
@@ -158,7 +163,8 @@ def show_plan(jobs: Sequence[Job], options: Options, output: Output, reporter: R
             length = clock(job.seconds) if job.seconds is not None else "-"
             why = f"again ({job.why})" if job.why else ""
             print(one_line(f"{status:8} {length:>8}  {job.error or job.song} {why}".rstrip()))
-    announce(needs, records.damaged, reporter)
+    warn(records, reporter)
+    announce(needs, reporter)
     if needs.songs:
         foretell(needs, options, reporter)
     return int(any(job.error for job in settled))
@@ -281,7 +287,9 @@ def check(options: Options) -> None:
     if options.skip_existing and (options.force or options.resume):
         other = "--force overwrites" if options.force else "--resume does again"
         raise UsageError(f"--skip-existing leaves what is there, {other} some of it: choose one")
-    if options.cluster:
+    if options.journal is not None and is_url(options.journal):
+        raise UsageError(f"--journal {options.journal}: nothing can be appended to at a URL; choose a folder")
+    if options.cluster is not None:
         from separate.cli.cluster import check_cluster
 
         check_cluster(options)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from separate.cli.options import MANY, Options, option, with_options
-from separate.cli.run import check, doer, how_made, mixdown_of, output_of
+from separate.cli.run import check, doer, how_made, mixdown_of, output_of, warn
 from separate.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -55,9 +55,8 @@ def watch_command(
     mixdown = mixdown_of(options)
     out, output = location(options.out), output_of(options, mixdown, None)
     planner = Planner(out, options.template, model=options.model, stems=mixdown.names, ext=options.kind)
-    arrivals = Arrivals(folder, out, rest)
+    arrivals, at_work = Arrivals(folder, out, rest), 0
     reporter = Reporter(quiet=options.quiet, json=options.json, songs=1)
-    at_work = 0
 
     def arriving(known: Known) -> Iterator[Job | None]:
         nonlocal at_work
@@ -77,6 +76,7 @@ def watch_command(
     with interruptible() as interrupted:
         do = doer(options, output, reporter, interrupted)
         with Journal(journal_folder(out, options.journal), how_made(options), out) as journal, reporter:
+            warn(journal.records, reporter)
             sweep(journal.records, out)
             known = Known(out, journal.records, journal.made, options.existing, resume=not options.skip_existing)
             reporter.notice(f"watching {folder}; Ctrl-C ends it")

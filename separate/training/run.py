@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from separate.batch.journal import lock
+from separate.audio.fileset import lock
 from separate.device import choose_device
 from separate.errors import InputError, OutputError, UsageError
 from separate.training.config import Data, Recipe

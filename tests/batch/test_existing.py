@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from separate.audio.url import Url
 from separate.batch.existing import Known, clean, sweep
 from separate.batch.job import Job, Result
-from separate.batch.journal import Journal, Made
+from separate.batch.journal import NAME, Journal, Made
 from separate.batch.stamp import stamp
 from separate.errors import OutputExists
 from tests.audio.stores import clear, put
@@ -105,6 +106,46 @@ def test_a_song_that_was_changed(job: Job) -> None:
         assert (again.todo, again.replace, again.why) == (True, True, "the song was changed")
 
 
+def test_another_song_whose_stems_would_be_called_the_same(job: Job, tmp_path: Path) -> None:
+    (tmp_path / "song.mp3").write_text("another song")
+    other = replace(job, song=str(tmp_path / "song.mp3"))
+    for refused in (settled(other), settled(other, "skip"), settled(other, resume=True)):
+        assert isinstance(refused.error, OutputExists)
+        assert str(refused.error) == (
+            f"{other.song}: its output {job.outputs['vocals']} is that of {job.song} too; "
+            "choose another --out or --name, or --force overwrites it"
+        )
+    assert settled(replace(other, outputs={"vocals": tmp_path / "out/song/new.wav"}), resume=True).todo
+    assert settled(other, "force").replace
+    assert settled(other, "force", resume=True).replace
+    at(job, "other").unlink()
+    assert settled(other, "skip").error  # no stems of two songs side by side
+    (tmp_path / "song.mp3").write_text("song")
+    assert settled(other, "skip", made=OTHER).replace  # it is the same song, by another name
+
+
+def test_a_song_by_another_name_that_was_changed(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    Path(job.song).write_text("another version")
+    monkeypatch.chdir(tmp_path)
+    for name in ("song.wav", "link/song.wav", "./x/../song.wav"):
+        assert settled(replace(job, song=name), resume=True).why == "the song was changed"
+    Path(job.song).unlink()
+    Path(job.song).symlink_to("version 2.wav")  # where songs are kept by their contents, links lead to them
+    (tmp_path / "version 2.wav").write_text("version 2")
+    assert settled(job, resume=True).why == "the song was changed"
+
+
+def test_a_journal_from_before_there_were_names(job: Job, tmp_path: Path) -> None:
+    events = [json.loads(line) for line in (tmp_path / "out" / NAME).read_text().splitlines()]
+    events[-1].pop("names")
+    (tmp_path / "out" / NAME).write_text("".join(f"{json.dumps(event)}\n" for event in events))
+    Path(job.song).write_text("another version")
+    assert settled(job, resume=True).why == "the song was changed"
+    (tmp_path / "song.mp3").write_text("another song")
+    assert "is that of" in str(settled(replace(job, song=str(tmp_path / "song.mp3")), resume=True).error)
+
+
 def test_files_that_the_journal_does_not_know(job: Job, tmp_path: Path) -> None:
     stranger = Job(job.song, {"vocals": tmp_path / "out" / "stranger.wav"})
     (tmp_path / "out" / "stranger.wav").write_text("mine")
@@ -147,8 +188,13 @@ def test_folders_are_removed_if_they_are_empty(tmp_path: Path) -> None:
 
 
 def test_a_song_without_a_file(job: Job, tmp_path: Path) -> None:
-    stdin = Job("-", job.outputs)
+    stdin = Job("-", {"vocals": tmp_path / "out/song/stdin.wav"})
+    with Journal(tmp_path / "out", MADE) as journal:
+        journal.begin(stdin)
+        at(stdin, "vocals").write_text("stem")
+        journal.end(Result(stdin, "done", written={"vocals": stamp(at(stdin, "vocals"))}))
     assert settled(stdin, resume=True).why == "the song was changed"  # nobody knows whether it was
+    assert f"is that of {job.song} too" in str(settled(Job("-", job.outputs), resume=True).error)
 
 
 def test_many_songs_at_once(job: Job, tmp_path: Path) -> None:

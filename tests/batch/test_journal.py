@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from separate.audio.url import Url, location
 from separate.batch.job import Job, Result
-from separate.batch.journal import NAME, Journal, journal_folder, read_records
+from separate.batch.journal import NAME, Interrupted, Journal, journal_folder, read_records
 from separate.batch.stamp import Stamp, stamp
 from separate.errors import InputError, OutputError
 
@@ -65,6 +65,16 @@ def test_a_song_that_was_begun_and_did_not_end(tmp_path: Path) -> None:
     assert set(records.done) == {"m/song/vocals.wav", "m/song/other.wav"}
 
 
+def test_what_an_interrupted_song_has_left_is_ours(tmp_path: Path) -> None:
+    """Its process was killed when some of its files had their names."""
+    with Journal(tmp_path / "out", MADE) as journal:
+        journal.begin(job(tmp_path / "out"))
+        (tmp_path / "out/m/song").mkdir(parents=True)
+        (tmp_path / "out/m/song/vocals.wav").write_text("vocals")
+        journal.end(Result(job(tmp_path / "out"), "failed", Interrupted("song.wav: its process ended")))
+    assert "m/song/vocals.wav" in read_records(tmp_path / "out").begun
+
+
 def test_a_line_that_was_cut_off(tmp_path: Path) -> None:
     with Journal(tmp_path, MADE) as journal:
         do(journal, job(tmp_path))
@@ -95,10 +105,12 @@ def test_facts_of_wrong_kinds_are_damage(tmp_path: Path) -> None:
         {"v": 1, "event": "done", "song": "x", "input": {"what": 1}, "made": {}, "outputs": {}},
         {"v": 1, "event": "begin", "song": "x", "outputs": {"vocals": ["a"]}},
         {"v": 1, "event": "begin", "song": "x", "outputs": 5},
+        {"v": 1, "event": "done", "song": "x", "input": None, "made": {}, "outputs": {}, "gain": 10**400},
+        {"v": 1, "event": "done", "song": "x", "names": 5, "input": None, "made": {}, "outputs": {}},
     ]
     (tmp_path / NAME).write_text("\n".join(map(json.dumps, lines)))
     records = read_records(tmp_path)
-    assert records.damaged == 4
+    assert records.damaged == 6
     assert not records.done
     assert not records.begun
 
@@ -153,6 +165,16 @@ def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
     (tmp_path / "out").touch()
     with pytest.raises(OutputError, match="out: is a file, not a folder: choose another with --out"):
         Journal(tmp_path / "out", MADE)
+    with pytest.raises(OutputError, match="out: is a file, not a folder: choose another with --journal"):
+        Journal(tmp_path / "out", MADE, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_journal_that_cannot_be_elsewhere(tmp_path: Path) -> None:
+    said = "x: the journal cannot be written there: No such file or directory; choose another folder with --journal"
+    with pytest.raises(OutputError, match=f"^/proc/{said}$"):
+        Journal(Path("/proc/x"), MADE, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_line_that_does_not_fit_any_more(tmp_path: Path) -> None:
@@ -183,7 +205,8 @@ def test_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     assert journal_folder(tmp_path / "out") == tmp_path / "out"
     assert journal_folder(location("s3://bucket/a:b/out")) == tmp_path / "separate/s3/bucket/a%3Ab/out"
-    assert journal_folder(location("s3://bucket"), tmp_path / "mine") == tmp_path / "mine"
+    assert journal_folder(location("s3://bucket"), str(tmp_path / "mine")) == tmp_path / "mine"
+    assert journal_folder(location("s3://bucket"), f"file://{tmp_path}") == tmp_path
     monkeypatch.delenv("XDG_STATE_HOME")
     assert journal_folder(Url("gs://x")) == Path.home() / ".local/state/separate/gs/x"
 
@@ -197,6 +220,16 @@ def test_one_journal_of_two_folders_tells_them_apart(tmp_path: Path) -> None:
     assert "m/song/vocals.wav" in read_records(tmp_path / "state", one).done
     assert not read_records(tmp_path / "state", two).done
     assert not two.exists()
+
+
+def test_one_journal_of_two_folders_at_once(tmp_path: Path) -> None:
+    said = r"state: the journal is in use by process \d+ on .*: wait until it is through, or choose another --journal"
+    with Journal(tmp_path / "state", MADE, tmp_path / "one"):
+        with pytest.raises(OutputError, match=said):
+            Journal(tmp_path / "state", MADE, tmp_path / "two")
+        with pytest.raises(OutputError, match=r"one: process .* writes there just now: .* choose another --out"):
+            Journal(tmp_path / "state", MADE, tmp_path / "one")
+        assert not (tmp_path / "two").exists()
 
 
 def test_the_journal_of_a_folder_is_of_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,6 +256,7 @@ def test_a_folder_is_written_by_one_batch_whatever_its_journal(tmp_path: Path) -
         for other in (out, tmp_path / "state 2"):
             with pytest.raises(OutputError, match="out: another run writes there just now: wait"):
                 Journal(other, MADE, out)
+        assert not (tmp_path / "state 2").exists()
     with Journal(tmp_path / "state 2", MADE, out):
         pass
 

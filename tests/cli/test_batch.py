@@ -127,6 +127,21 @@ def test_a_journal_elsewhere_leaves_empty_folders_of_the_user(cli: Cli, tiny: Pa
     assert "the journal does not know it" in other.err
 
 
+@pytest.mark.parametrize("more", ["--skip-existing", "--resume"])
+def test_two_albums_with_one_track_name(cli: Cli, tiny: Path, tmp_path: Path, more: str) -> None:
+    one, two = (write_song(tmp_path / album / "01.wav", seed=seed) for seed, album in enumerate(("one", "two")))
+    command = ["-m", tiny, "-o", tmp_path / "out", "--wiener", 0, "--stems", "bass"]
+    assert cli(one, *command).code == 0
+    before = files(tmp_path / "out")
+    refused = cli(two, *command, more)
+    assert refused.code == 1
+    assert f"{two}: its output {tmp_path}/out/tiny/01/bass.wav is that of {one} too; choose another" in refused.err
+    assert files(tmp_path / "out") == before
+    write_song(one, seed=2)  # a song that was changed is another thing
+    assert cli(one, *command, more).code == 0
+    assert files(tmp_path / "out") != before
+
+
 @pytest.mark.parametrize(
     ("given", "wanted"),
     [
@@ -212,6 +227,11 @@ def test_lists_and_patterns(cli: Cli, tiny: Path, album: Path, monkeypatch: pyte
         (["-", "--list", "-"], "- and --list - both want standard input"),
         (["x.wav", "--resume", "--skip-existing"], "--skip-existing leaves what is there, --resume does again"),
         (["x.wav", "--jobs", "0"], "--jobs"),
+        (["x.wav", "--jobs", "10000000000"], "--jobs"),
+        (["x.wav", "--per-gpu", "20000"], "--per-gpu"),
+        (["x.wav", "--journal", "s3://bucket/j"], "--journal s3://bucket/j: nothing can be appended to at a URL"),
+        (["x.wav", "--cluster", ""], '--cluster "": no address'),
+        (["watch", ".", "--cluster", ""], '--cluster "": no address'),
         (["x.wav", "--jobs", "1", "--device", "cuda:0,1"], "fewer than the devices"),
         (["x.wav", "--stems", "bass", "--out", "-", "--jobs", "2"], "--out - writes one song"),
         (["x.wav", "--stems", "bass", "--out", "-", "--dry-run"], "--dry-run and --out - both want"),
@@ -317,6 +337,8 @@ def test_side_by_side(tiny: Path, album: Path, cli: Cli) -> None:
 def test_watch(tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     out = tmp_path / "out"
+    out.mkdir()
+    (out / NAME).write_text("{\n")
     words = ["watch", tmp_path / "in", "-m", tiny, "-o", out, "--wiener", 0, "--rest", 0.3, "--stems", "bass"]
     with started(words) as process:
         write_song(tmp_path / "in" / "first.wav")
@@ -329,4 +351,5 @@ def test_watch(tiny: Path, tmp_path: Path) -> None:
         _, said = process.communicate(timeout=60)
     assert process.returncode == 1  # one song could not be read
     assert "bad.wav" in said
+    assert "1 lines of the journal cannot be read" in said
     assert list(files(out)) == ["tiny/album/second/bass.wav", "tiny/first/bass.wav"]

@@ -125,6 +125,8 @@ def test_all_songs_are_done_whoever_is_lost(
     driver.kill()
     assert driver.wait() == -signal.SIGKILL
     assert 10 < done_in(out) < SONGS
+    with (out / NAME).open("ab") as journal:
+        journal.write(b"{\n")
 
     assert start(*command, log=log).wait() == 0, log.read_text()
     assert files(out) == files(tmp_path / "calm")
@@ -133,6 +135,7 @@ def test_all_songs_are_done_whoever_is_lost(
     assert len(done) == SONGS
     assert set(done.values()) == {1}
     assert not events(out, "failed")
+    assert "lines of the journal cannot be read" in log.read_text()
 
 
 @pytest.mark.slow

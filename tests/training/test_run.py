@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from separate.batch.journal import lock
+from separate.audio.fileset import lock
 from separate.checkpoints.weights import read_header
 from separate.errors import InputError, OutputError, SeparateError, UsageError
 from separate.training.config import Recipe
