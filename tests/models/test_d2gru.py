@@ -311,7 +311,7 @@ def test_a_level_has_bounds() -> None:
         tiny(level=0.5)
 
 
-@pytest.mark.parametrize("name", ["d2-gru"])
+@pytest.mark.parametrize("name", ["d2-gru", "d2-gru-research"])
 @torch.no_grad()
 def test_what_is_bundled_separates_quiet_songs_as_it_does_loud_ones(name: str) -> None:
     model, song = load(resolve(name)), torch.from_numpy(music(3.0, 44100))[None]
