@@ -212,6 +212,7 @@ def test_volume_and_pan_change_what_is_heard(tab: Tab) -> None:
 
 def test_mute_is_heard_while_it_plays(tab: Tab) -> None:
     tab.run("setPlaying(true)")
+    until(tab, f"({METERS})[0] > 0.5")  # before the first samples all is silent
     tab.press("1", "Digit1")
     until(tab, f"({METERS})[0] < 0.01")
     assert tab.run(METERS)[1] > 0.5
