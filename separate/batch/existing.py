@@ -60,7 +60,7 @@ class Known:
 
     def _settled(self, job: Job) -> Job:
         there = {stem: path for stem, path in job.outputs.items() if is_there(path)}
-        if self.existing != "force" and (clash := self._clash(job, there)):
+        if there and self.existing != "force" and (clash := self._clash(job, there)):
             return replace(job, error=clash)
         if self.resume:
             return self._resumed(job, there)
