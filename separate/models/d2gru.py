@@ -59,6 +59,7 @@ class D2GRUConfig:
     groups: int = 32
     merge: str = "sum"  # how the two directions of a GRU meet: "sum" at full width each, "concat" at half
     output: str = "log"  # "log": the net says log(1 + magnitude); "mask": it says a share of the mixture's magnitude
+    gains: bool = False  # its masks were learnt by the stems that they cut out: to a Wiener filter, shares of power
     active: int = -1  # run only the first so many blocks of a trained model; -1: all
     wiener: int = 1  # EM iterations; 0: ratio masks
     griffin_lim: int = 0  # iterations; 0: the mixture's phase
@@ -76,6 +77,8 @@ class D2GRUConfig:
             raise ValueError(f"level must be from 0 to the context of {self.context} s, got {self.level}")
         if self.level and self.output == "log":
             raise ValueError('level needs output = "mask": magnitudes would be as loud as what is heard')
+        if self.gains and self.output == "log":
+            raise ValueError('gains needs output = "mask": magnitudes are none')
         check_post(self.wiener, self.griffin_lim)
 
     def _check_sizes(self) -> None:
@@ -292,4 +295,6 @@ class D2GRU(nn.Module):
         mask = self.bands.expand(y.sigmoid()) if self.bands else y.sigmoid()
         if self.config.wiener or self.config.griffin_lim:  # which take magnitudes as they are, where a net may have
             mask = ratio_mask(mask)  # learnt no more than how its masks compare
+        if self.config.wiener and self.config.gains:
+            mask = mask.sqrt_()
         return mask * magnitude(mixture).unsqueeze(-4)

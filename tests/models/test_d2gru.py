@@ -269,6 +269,23 @@ def test_sides_are_what_the_channels_do_not_share() -> None:
     assert torch.allclose(swapped, model.estimate(phases), atol=1e-5)
 
 
+@pytest.mark.parametrize("changes", [{}, {"bands": 9}])
+@torch.no_grad()
+def test_a_wiener_filter_of_gains_cuts_out_what_they_do_where_channels_are_alike(changes: dict[str, Any]) -> None:
+    mix = torch.randn(1, 1, 8000, generator=torch.Generator().manual_seed(3)).expand(1, 2, -1)
+    settings: dict[str, Any] = {"output": "mask", **changes}
+    by_masks = tiny(wiener=0, **settings)(mix)
+    for gains, near in ((True, True), (False, False)):
+        stems = tiny(wiener=1, gains=gains, **settings)(mix)
+        assert torch.allclose(stems, by_masks, atol=1e-3) is near
+    assert torch.equal(tiny(wiener=0, gains=True, **settings)(mix), by_masks)
+
+
+def test_gains_are_masks() -> None:
+    with pytest.raises(ValueError, match='gains needs output = "mask"'):
+        tiny(gains=True)
+
+
 def bursts(seconds: float = 12.0) -> Tensor:
     """Noise whose loudness changes by 30 dB within seconds: (1, 2, time)."""
     random = torch.Generator().manual_seed(0)
