@@ -172,14 +172,22 @@ _SHORT_NAMES = {"mov,mp4,m4a,3gp,3g2,mj2": "m4a", "matroska,webm": "mkv", "mpegt
 class _Seeks:
     """A file for FFmpeg, which looks for a damaged one's parts at places where no file has any.
 
-    PyAV would print what the system says to that.
+    PyAV would print what the system says to that. A size at `size_at` reads as one that is not known.
     """
 
     name = "song"  # FFmpeg would take a suffix for a hint
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.read, self.tell = file.read, file.tell
+    def __init__(self, file: BinaryIO, size_at: int | None) -> None:
+        self._file, self._size_at = file, size_at
+        self.read, self.tell = file.read if size_at is None else self._read, file.tell
+
+    def _read(self, count: int) -> bytes:
+        assert self._size_at is not None
+        at = self._size_at - self._file.tell()
+        data = bytearray(self._file.read(count))
+        size = slice(max(at, 0), max(at + 4, 0))
+        data[size] = b"\xff" * len(data[size])
+        return bytes(data)
 
     def seek(self, offset: int, whence: int = 0) -> int:
         try:
@@ -191,16 +199,20 @@ class _Seeks:
 
 
 class Ffmpeg:
-    """A sound stream of a file as FFmpeg's libraries read it, from the beginning every time; counted from 0 on."""
+    """A sound stream of a file as FFmpeg's libraries read it, from the beginning every time; counted from 0 on.
+
+    `size_at`: where a size of 32 bits is that is not true: the sound goes on to the end of the file.
+    """
 
     ends = True
 
-    def __init__(self, file: BinaryIO, song: str, stream: int = 0) -> None:
+    def __init__(self, file: BinaryIO, song: str, stream: int = 0, size_at: int | None = None) -> None:
         try:
             import av
         except (ImportError, OSError) as error:
             raise DependencyError(f"{song}: PyAV, which reads such files, does not load: pip install av") from error
         self._file, self._stream = file, stream
+        self._size_at = size_at
         try:
             self._format = "mp3" if is_mp3(file) else None  # FFmpeg may take a very short one for something else
             with self._container() as container:
@@ -224,7 +236,7 @@ class Ffmpeg:
         import av
 
         self._file.seek(0)
-        file: Any = _Seeks(self._file)
+        file: Any = _Seeks(self._file, self._size_at)
         container: InputContainer = av.open(
             file, "r", self._format, options={"format_whitelist": DEMUXERS}, metadata_errors="replace"
         )

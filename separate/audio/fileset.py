@@ -16,7 +16,7 @@ from typing import IO
 from separate.audio.url import Location, Url, redacted
 from separate.errors import OutputError, OutputExists, UsageError
 
-__all__ = ["FileSet", "check_names", "exists_already", "lock", "output_error", "shown"]
+__all__ = ["FileSet", "check_names", "exists_already", "lock", "one_file", "output_error", "shown"]
 
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # control, line ends, undecodable bytes
 _ROOM = "make room, or choose another folder with --out"
@@ -128,7 +128,7 @@ class FileSet:
                 (replaced if there else placed).append(path)
         except BaseException as error:
             for name, path in self._paths.items():
-                if path in placed or _one_file(self.temporary[name], path):
+                if path in placed or one_file(self.temporary[name], path):
                     with contextlib.suppress(OSError):
                         path.unlink()
             if replaced and isinstance(error, OutputError):
@@ -174,7 +174,7 @@ class FileSet:
                 folder.rmdir()
 
 
-def _one_file(one: Path, other: Path) -> bool:
+def one_file(one: Path, other: Path) -> bool:
     """Tell whether two names are those of one file."""
     try:
         return os.path.samefile(one, other)

@@ -17,6 +17,7 @@ class DataChunk(NamedTuple):
 
     promised: int | None  # None: a stream's header, which means 'to the end of the file'
     found: int
+    size_at: int | None = None  # where in a WAV's header the first of these is
 
 
 class _Layout(NamedTuple):
@@ -89,7 +90,8 @@ def _walk(file: BinaryIO, layout: _Layout, end: int) -> DataChunk | None:
             found = end - at - header
             if size == 0xFFFFFFFF and long_size:
                 return DataChunk(long_size, found)
-            return DataChunk(None if _is_streamed(file, layout, size, end, found) else size, found)
+            promised = None if _is_streamed(file, layout, size, end, found) else size
+            return DataChunk(promised, found, at + 4 if layout.data == b"data" and layout.size[1] == "I" else None)
         if size < 0:
             break
         at += header + size + -size % layout.align
@@ -100,12 +102,15 @@ def _is_streamed(file: BinaryIO, layout: _Layout, size: int, end: int, found: in
     """Tell whether a size stands for 'unknown', as writers into a pipe have to write it."""
     if layout.size[1] != "I":
         return size == -1
-    if size == 0 and found:  # an honest empty song has an outer chunk that ends where the file ends
-        file.seek(4)
-        outer: int = struct.unpack(layout.size, file.read(4))[0]
-        return abs(outer + 8 - end) > 1
+    if layout is _RIFF and end > 2**32 + 8:  # no size that this header has room for is that of such a file
+        return True
     # All ones or the largest signed number, whole or rounded down to a page or a block: ffmpeg, sox, arecord.
-    return size > found and (0x7FFFF000 <= size <= 0x80000000 or size >= 0xFFFFF000)
+    if size and not (0x7FFFF000 <= size <= 0x80000000 or size >= 0xFFFFF000):
+        return False
+    file.seek(4)
+    outer: int = struct.unpack(layout.size, file.read(4))[0]
+    honest = abs(outer + 8 - end) <= 1  # its outer chunk ends where the file ends
+    return size > found or (found > 0 and not honest)
 
 
 class LastPage(NamedTuple):

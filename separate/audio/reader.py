@@ -226,10 +226,11 @@ def _decoder(file: BinaryIO, song: str) -> Sndfile | Ffmpeg:
         raise InputError(f"{song}: ends in the middle of an Ogg page; it is cut short: get it again")
     # libsndfile reads one stream of a joined Ogg file, and nothing where a stream's header says 0.
     decoder: Sndfile | Ffmpeg | None = None
-    if magic in _SNDFILE_MAGIC and last.single and not (chunk and chunk.promised is None and chunk.found):
+    endless = chunk if chunk and chunk.promised is None and chunk.found else None
+    if magic in _SNDFILE_MAGIC and last.single and not endless:
         with contextlib.suppress(soundfile.SoundFileError):
             decoder = Sndfile(file)
-    decoder = decoder or Ffmpeg(file, song)
+    decoder = decoder or Ffmpeg(file, song, size_at=endless.size_at if endless else None)
     if not last.single:
         decoder.frames = None  # the last song's length is not that of all
     decoder.ends = last.ends

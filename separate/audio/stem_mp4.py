@@ -5,7 +5,7 @@ It is an MP4 with these boxes:
     ftyp  mdat                       five streams of AAC in MP4, each stereo, 256 kbit/s
     moov  trak                       the mixture: what players play that know nothing of stems
           trak trak trak trak        drums, bass, other, vocals: marked as disabled
-          udta  meta                 title, artist, cover art (separate.audio.tags)
+          udta  meta                 title, artist, cover art (separate.audio.tag_writer)
                 stem                 JSON: names and colours of the stems, and what a player does to their sum
 """
 

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from separate.audio.encoders import EncodedFile
 from separate.audio.fileset import output_error, shown
 from separate.audio.formats import OutputFormat, check_channels
-from separate.audio.tags import read_tags, write_tags
+from separate.audio.tag_reader import read_tags
+from separate.audio.tag_writer import write_tags
 from separate.audio.uploads import file_set
 from separate.audio.url import Location
 from separate.errors import OutputError, UsageError

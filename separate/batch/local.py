@@ -6,12 +6,14 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterable
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from math import log10
 from pathlib import Path
 from typing import BinaryIO
+
+import numpy as np
 
 from separate.audio.fileset import output_error, shown
 from separate.audio.formats import Bits
@@ -22,7 +24,7 @@ from separate.audio.writer import StemWriter
 from separate.batch.job import Job, Notice, Output, Progress, Result
 from separate.batch.mixdown import Mixer
 from separate.batch.stamp import Stamp, peek, stamp, sync_folder
-from separate.errors import DeviceMemoryError, InputError, SeparateError, UsageError
+from separate.errors import DeviceMemoryError, InputError, OutputError, SeparateError, UsageError
 from separate.separator import Separator, Stems
 from separate.stream import out_of_memory
 
@@ -51,6 +53,8 @@ def attempt(job: Job, separator: Separator, output: Output, notice: Notice, prog
     try:
         result = do(job, separator, output, notice, progress)
     except Exception as error:  # not even a mistake of ours stops the rest
+        if isinstance(error, BrokenPipeError) and output.stdout is not None:
+            raise  # whoever read our output has gone: so do we, as programs in a pipe do
         result = Result(job, "failed", error=explained(job.song, error))
     result.seconds = time.monotonic() - begun
     return result
@@ -133,7 +137,7 @@ def open_writer(job: Job, song: AudioReader, output: Output, mixer: Mixer, versi
     if output.stdout is not None:
         if output.clip == "none" and format_.bounded:
             raise UsageError(f"--clip none: {format_} has a full scale; add --bits float")
-        return Pipe(output.stdout, rate, song.channels, format_.bits or "float")
+        return Pipe(output.stdout, rate, song.channels, format_.bits or "float", cut=output.clip == "hard")
     return StemWriter(
         job.outputs,
         rate=rate,
@@ -155,17 +159,32 @@ class Pipe:
     gain = 1.0
     warnings: tuple[str, ...] = ()
 
-    def __init__(self, file: BinaryIO, rate: int, channels: int, bits: Bits) -> None:
-        self.wav = WavStream(file, rate=rate, channels=channels, bits=bits)
+    def __init__(self, file: BinaryIO, rate: int, channels: int, bits: Bits, cut: bool) -> None:
+        with telling():
+            self.wav = WavStream(file, rate=rate, channels=channels, bits=bits)
+        self.cut = cut
 
     def __enter__(self) -> Pipe:
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         if error is None:
-            self.wav.close()
+            with telling():
+                self.wav.close()
 
     def write(self, stems: Stems) -> None:
         """Append a block of the only stem."""
         (stem,) = stems.values()
-        self.wav.write(stem)
+        with telling():
+            self.wav.write(np.clip(stem, -1, 1) if self.cut else stem)
+
+
+@contextmanager
+def telling() -> Iterator[None]:
+    """Say that it is standard output that takes no more."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"standard output: cannot be written: {error.strerror or error}") from error

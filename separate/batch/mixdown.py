@@ -115,7 +115,7 @@ class Mixer:
     def _highest(self, name: str) -> float:
         """Find the gain that gives a file the peak of the song."""
         song, peak = self._peaks[MIXTURE], self._peaks[name]
-        if not peak:
+        if not (song and peak):
             return inf
         return 1.0 if song < peak < song * _HEARD else song / peak
 

@@ -7,13 +7,15 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from separate.audio.url import Location
 from separate.batch.inputs import Found, search
 from separate.errors import InputError
 
 __all__ = ["Arrivals"]
+
+PATIENCE = 20  # rests after which a song is complete though it seems to be open: on shares of networks all may seem so
 
 Version = tuple[int, int]  # size and time
 
@@ -33,11 +35,16 @@ class Arrivals:
         self.rest = rest
         self.seen: dict[str, tuple[Version, float]] = {}  # song -> its version, and since when it is that
         self.taken: dict[str, Version] = {}  # song -> the version that was handed out
+        self.unread: Collection[str] = ()  # folders that could not be read
         self.gone: set[str] = set()  # songs that were there when somebody looked before, and are no more
 
     def look(self) -> Iterator[Found]:
         """Yield the songs that are complete now, and were not when somebody looked before."""
-        there = [found for found in search(self.folder, self.out) if not isinstance(found[1], InputError)]
+        found = list(search(self.folder, self.out))
+        unread = {folder: error for folder, error in found if isinstance(error, InputError)}
+        yield from ((folder, error) for folder, error in unread.items() if folder not in self.unread)
+        self.unread = unread.keys()
+        there = [(song, track) for song, track in found if not isinstance(track, InputError)]
         self.gone = self.seen.keys() - {song for song, _ in there}
         for gone in self.gone:
             del self.seen[gone]
@@ -49,7 +56,9 @@ class Arrivals:
             before, since = self.seen.get(song, (None, 0.0))
             if before != version:
                 self.seen[song] = (version, time.monotonic())
-            elif time.monotonic() - since >= self.rest and not being_written(song):
+                continue
+            quiet = time.monotonic() - since
+            if quiet >= PATIENCE * self.rest or (quiet >= self.rest and not being_written(song)):
                 self.taken[song] = version
                 yield song, track
 
@@ -64,7 +73,7 @@ def version_of(song: str) -> Version | None:
 
 
 def being_written(song: str) -> bool:
-    """Tell whether somebody keeps a file open for writing, or locked, as far as the system says."""
+    """Tell whether somebody seems to keep a file open for writing, or locked, as far as the system says."""
     try:
         file = open(song, "rb")  # noqa: SIM115 (closed below)
     except PermissionError:

@@ -64,23 +64,25 @@ class Worker:
             self.pipe.send(job)
 
     def hear(self, notice: Notice) -> Result | None:
-        """Take in what it says; return what became of its job, if that is it."""
-        try:
-            kind, value = self.pipe.recv()
-        except (EOFError, OSError):
-            return self.died()
-        if kind == "notice":
-            notice(value)
-        elif kind == "progress":
-            self.progress(*value)
-        elif kind == "refused":
-            raise value
-        elif kind == "ready":
-            self.ready = True
-        else:
-            self.job = None
-            return value  # type: ignore[no-any-return]
-        return None
+        """Take in all that it has said; return what became of its job, if that is among it."""
+        while True:
+            try:
+                kind, value = self.pipe.recv()
+            except (EOFError, OSError):
+                return self.died()
+            if kind == "notice":
+                notice(value)
+            elif kind == "progress":
+                self.progress(*value)
+            elif kind == "refused":
+                raise value
+            elif kind == "ready":
+                self.ready = True
+            else:
+                self.job = None
+                return value  # type: ignore[no-any-return]
+            if not self.pipe.poll():
+                return None
 
     def died(self) -> Result:
         """Blame its job for its end."""

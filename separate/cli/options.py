@@ -122,7 +122,9 @@ def option(panel: str, help: str, *names: str, **more: Any) -> Any:
 # Options that `separate evaluate` has, too.
 Device = Annotated[str, option(SPEED, "auto, cpu, cuda, cuda:N or mps.")]
 Inner = Annotated[Precision, option(SPEED, "Of the model's inner layers.")]
-Segment = Annotated[float | None, option(SPEED, "Of a chunk.", metavar="SECONDS", show_default="the model's")]
+Segment = Annotated[
+    float | None, option(SPEED, "Of what is heard at once.", metavar="SECONDS", show_default="the model's")
+]
 Overlap = Annotated[
     float | None, option(SPEED, "Of a chunk and the next, 0 to 0.95.", metavar="SHARE", show_default="the model's")
 ]

@@ -49,7 +49,7 @@ def run_command(
 ) -> int:
     """Separate songs into [bold]vocals, drums, bass and the rest[/bold], each in a file of its own.
 
-    Stems are as long as the song, with its rate, channels, bit depth and tags, and together they sum to it.
+    Stems are as long as the song, with its rate, channels, bit depth and tags; with most models they sum to it.
     """
     check(options)
     # What needs no torch is checked before torch is imported.

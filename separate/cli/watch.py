@@ -31,7 +31,7 @@ def watch_command(
 ) -> int:
     """Separate every song that is in a folder, or is [bold]dropped into it[/bold] later, until Ctrl-C.
 
-    Songs that are done already are left alone, also after a new start; a song that changes is done again.
+    Songs that are done already are left alone, also after a new start; if it or a stem changes, a song is done again.
     """
     check(options)
     if options.out == "-":

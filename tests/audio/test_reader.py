@@ -420,6 +420,16 @@ def test_a_streams_header_means_to_the_end(tmp_path: Path, size: int, outer: int
         assert (song.container, song.is_float) == ("wav", False)
 
 
+@pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0xFFFFFFDB, 0x7FFFF000, 5_000_000_000 % 2**32])
+def test_songs_that_are_too_long_for_their_header_are_read_to_the_end(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "song.wav"
+    with path.open("wb") as file:
+        file.write(wav(b"", size, min(size + 36, 0xFFFFFFFF)))
+        file.truncate(44 + 5_000_000_000)  # silence, which takes no room on the disk
+    with AudioReader(path) as song:
+        assert song.frames == 2_500_000_000
+
+
 def test_any_other_size_beyond_the_end_is_a_lie(tmp_path: Path) -> None:
     path = tmp_path / "song.wav"
     path.write_bytes(wav(bytes(2000), 2002))

@@ -17,7 +17,7 @@ import pytest
 
 from separate.audio.reader import AudioReader
 from separate.audio.remote import Pieces, look, open_song, upload, walk
-from separate.audio.tags import copy_tags
+from separate.audio.tag_writer import copy_tags
 from separate.audio.url import Url
 from separate.errors import DependencyError, InputError, OutputError, OutputExists
 from tests.audio._in_songs import cut, encode, music, read, write

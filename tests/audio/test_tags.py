@@ -28,7 +28,8 @@ from mutagen.oggvorbis import OggVorbis
 from mutagen.wave import WAVE
 
 from separate.audio.encoders import EncodedFile
-from separate.audio.tags import FIELDS, copy_tags
+from separate.audio.tag_writer import copy_tags
+from separate.audio.tags import FIELDS
 from tests.audio._out_songs import decode, format_of, tones
 
 TARGETS = ["wav", "flac", "ogg", "opus", "mp3", "m4a"]
@@ -260,6 +261,92 @@ def test_a_cover_that_m4a_cannot_hold(tmp_path: Path) -> None:
     assert dump(copy, "m4a")[:2] == ({"TITLE": ["A"]}, [PNG])
 
 
+@pytest.mark.parametrize(
+    ("date", "year"), [("12/05/2004", "2004"), ("c1999", "1999"), ("2001-5-3", "2001"), ("20010503", "20010503")]
+)
+def test_dates_in_other_words_keep_their_year(date: str, year: str, tmp_path: Path) -> None:
+    original = song(tmp_path / "song.flac")
+    tag(original, {"DATE": [date]}, [])
+    copy = encoded(tmp_path / "copy", "mp3")
+    assert copy_tags(original, copy, "mp3") is None
+    assert dump(copy, "mp3")[0]["DATE"][0].startswith(year)
+
+
+def test_a_date_without_a_year_is_left_out_and_said(tmp_path: Path) -> None:
+    original = song(tmp_path / "song.flac")
+    tag(original, {"DATE": ["long ago"], "TITLE": ["A"]}, [])
+    copy = encoded(tmp_path / "copy", "wav")
+    assert copy_tags(original, copy, "wav") == "left out, for wav takes dates with a year alone: long ago"
+    assert dump(copy, "wav")[0] == {"TITLE": ["A"]}
+
+
+def test_other_names_of_vorbis_comments(tmp_path: Path) -> None:
+    original = song(tmp_path / "song.flac")
+    file: Any = FLAC(original)
+    file.tags.update({"YEAR": "1999", "ALBUM ARTIST": "Both", "UNSYNCEDLYRICS": "La", "DESCRIPTION": "Live"})
+    file.save()
+    copy = encoded(tmp_path / "copy", "flac")
+    assert copy_tags(original, copy, "flac") is None
+    expected = {"DATE": ["1999"], "ALBUMARTIST": ["Both"], "LYRICS": ["La"], "COMMENT": ["Live"]}
+    assert dump(copy, "flac")[0] == expected
+
+
+def test_a_comment_that_is_there_twice(tmp_path: Path) -> None:
+    original = song(tmp_path / "song.mp3")
+    file: Any = MP3(original)
+    file.add_tags()
+    file.tags.add(id3.COMM(encoding=3, lang="eng", desc="", text="Recorded live in the old church of St. Mary"))
+    file.save(v1=2)
+    copy = encoded(tmp_path / "copy", "flac")
+    assert copy_tags(original, copy, "flac") is None
+    assert dump(copy, "flac")[0] == {"COMMENT": ["Recorded live in the old church of St. Mary"]}
+
+
+def test_id3_in_a_wav_does_not_hide_its_own_tags(tmp_path: Path) -> None:
+    original = riff_tagged(tmp_path / "song.wav", {b"INAM": b"A title\0", b"IART": b"Somebody\0"})
+    file: Any = WAVE(original)
+    file.add_tags()
+    file.tags.add(id3.GEOB(encoding=3, mime="x/y", filename="", desc="Overview of a player", data=b"1234"))
+    file.save()
+    copy = encoded(tmp_path / "copy", "flac")
+    assert copy_tags(original, copy, "flac") is None
+    assert dump(copy, "flac")[0] == {"TITLE": ["A title"], "ARTIST": ["Somebody"]}
+
+
+def test_a_long_wav_without_tags_is_no_trouble(tmp_path: Path) -> None:
+    original = tmp_path / "song.wav"
+    soundfile.write(original, tones(2, 5000).T, 48_000, format="RF64")
+    copy = encoded(tmp_path / "copy", "flac")
+    assert copy_tags(original, copy, "flac", stem="vocals", in_title=True) is None
+    assert dump(copy, "flac")[0] == {"TITLE": ["song (vocals)"], "SUBTITLE": ["vocals"]}
+
+
+def test_all_values_of_ape_tags(tmp_path: Path) -> None:
+    original = ffmpegs(tmp_path / "song.wv", "wv", "wavpack")
+    tags = APEv2()
+    tags["Artist"], tags["Genre"] = ["One", "Two"], ["Jazz", "Funk"]
+    tags["Year"], tags["album artist"], tags["Track"], tags["ISRC"] = "1999", "Both", "3/12", "USRC17607839"
+    tags.save(original)
+    copy = encoded(tmp_path / "copy", "flac")
+    assert copy_tags(original, copy, "flac") is None
+    found = dump(copy, "flac")[0]
+    assert (found["ARTIST"], found["GENRE"]) == (["One", "Two"], ["Jazz", "Funk"])
+    assert (found["DATE"], found["ALBUMARTIST"], found["ISRC"]) == (["1999"], ["Both"], ["USRC17607839"])
+    assert found["TRACKNUMBER"][0].startswith("3")
+
+
+def test_all_values_of_wma(tmp_path: Path) -> None:
+    original = ffmpegs(tmp_path / "song.wma", "asf", "wmav2")
+    file: Any = ASF(original)
+    file.tags["Author"], file.tags["WM/Genre"] = ["One", "Two"], ["Jazz", "Funk"]
+    file.tags["WM/Year"], file.tags["WM/TrackNumber"], file.tags["WM/IsCompilation"] = ["1999"], [3], [True]
+    file.save()
+    copy = encoded(tmp_path / "copy", "flac")
+    assert copy_tags(original, copy, "flac") is None
+    expected = {"ARTIST": ["One", "Two"], "GENRE": ["Jazz", "Funk"], "DATE": ["1999"]}
+    assert dump(copy, "flac")[0] == expected | {"TRACKNUMBER": ["3"], "COMPILATION": ["1"]}
+
+
 def test_text_that_is_not_utf_8(tmp_path: Path) -> None:
     original = song(tmp_path / "song.flac")
     tag(original, {"TITLE": ["A title"]}, [])
@@ -267,6 +354,15 @@ def test_text_that_is_not_utf_8(tmp_path: Path) -> None:
     copy = encoded(tmp_path / "copy", "mp3")
     assert copy_tags(original, copy, "mp3") is None
     assert dump(copy, "mp3")[0]["TITLE"][0].endswith("itle")
+
+
+def riff_tagged(path: Path, tags: dict[bytes, bytes]) -> Path:
+    """Write a song with RIFF's own tags behind its sound."""
+    padded = {name: text + bytes(len(text) % 2) for name, text in tags.items()}
+    items = b"".join(name + struct.pack("<I", len(text)) + text for name, text in padded.items())
+    data = song(path).read_bytes() + b"LIST" + struct.pack("<I", len(items) + 4) + b"INFO" + items
+    path.write_bytes(data[:4] + struct.pack("<I", len(data) - 8) + data[8:])
+    return path
 
 
 @pytest.mark.parametrize(
@@ -282,12 +378,7 @@ def test_the_tags_that_riff_itself_has(
     name: str, artist: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    original = song(Path(name))
-    items = b"".join(
-        name + struct.pack("<I", len(text)) + text for name, text in ((b"INAM", b"A title\0"), (b"IART", artist))
-    )
-    data = original.read_bytes() + b"LIST" + struct.pack("<I", len(items) + 4) + b"INFO" + items
-    original.write_bytes(data[:4] + struct.pack("<I", len(data) - 8) + data[8:])
+    original = riff_tagged(Path(name), {b"INAM": b"A title\0", b"IART": artist})
     copy = encoded(tmp_path / "copy", "flac")
     assert copy_tags(original, copy, "flac") is None
     said = "Somebody" if b"Some" in artist else "Motörhead"

@@ -116,6 +116,14 @@ def test_silence_stays_silent() -> None:
         assert np.array_equal(files["vocals"], voice)
 
 
+def test_what_leaks_into_a_silent_part_is_not_turned_down_for_ever() -> None:
+    for mixdown in (KARAOKE, LEVEL):
+        leak = 1e-6 * music(1.0, RATE)
+        mixer, _ = mixed(mixdown, {"mixture": 0 * leak, "vocals": leak})
+        assert mixer.gain == 1
+        assert mixer.gains() == {"karaoke": 1.0, "vocals": 1.0}
+
+
 def test_a_voice_alone_leaves_no_noise_turned_up() -> None:
     voice = music(1.0, RATE)
     mixer, files = mixed(LEVEL, {"mixture": voice, "vocals": 0.99 * voice})

@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from separate.batch import watch
 from separate.batch.plan import Planner
 from separate.batch.watch import Arrivals, being_written
+from separate.errors import InputError
 from tests.batch.songs import write_song
 
 
@@ -93,6 +95,29 @@ def test_who_opens_a_song_that_is_looked_at_does_not_end_us(tmp_path: Path, monk
     finally:
         signal.signal(signal.SIGIO, before)
     assert signals == []
+
+
+def test_a_song_that_seems_open_for_ever_is_not_waited_for_as_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shares of networks may say so of every file."""
+    monkeypatch.setattr(watch, "being_written", lambda song: True)
+    write_song(tmp_path / "song.wav")
+    begun = time.monotonic()
+    assert wait_for(Arrivals(str(tmp_path), tmp_path / "out", rest=0.05), 1) == ["song"]
+    assert time.monotonic() - begun >= 0.05 * watch.PATIENCE
+
+
+def test_a_folder_that_cannot_be_read_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    locked = [("locked", InputError("locked: this folder cannot be read"))]
+    monkeypatch.setattr(watch, "search", lambda folder, out: iter(locked))
+    arrivals = Arrivals(str(tmp_path), tmp_path / "out", rest=0.05)
+    assert list(arrivals.look()) == locked
+    assert list(arrivals.look()) == []
+    error = locked.pop()
+    assert list(arrivals.look()) == []
+    locked.append(error)  # again
+    assert list(arrivals.look()) == locked
 
 
 def test_another_song_may_have_the_stems_of_one_that_is_gone(tmp_path: Path) -> None:

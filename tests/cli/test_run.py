@@ -259,6 +259,32 @@ def test_stems_that_were_missing_are_as_loud_as_those_that_are_there(cli: Cli, t
         assert path.read_bytes() == before
 
 
+def test_who_reads_a_pipe_may_stop(tiny: Path, tmp_path: Path) -> None:
+    song = tmp_path / "song.wav"
+    soundfile.write(song, music(5.0, 44100).T, 44100)  # more than a pipe holds
+    command = [sys.executable, "-m", "separate", str(song), "-m", str(tiny), "--stems", "bass", "-o", "-", "-q"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout
+    assert process.stderr
+    assert process.stdout.read(4) == b"RIFF"
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(60) == 141
+
+
+def test_a_pipe_is_clipped_as_files_are(tiny: Path, tmp_path: Path) -> None:
+    song = tmp_path / "song.wav"
+    soundfile.write(song, 16 * music(0.5, 44100).T, 44100, "FLOAT")
+    more = ("-m", tiny, "--stems", "vocals", "-o", "-", "-q", "--bits", "float")
+    loud, hard = (
+        np.abs(soundfile.read(io.BytesIO(run(song, *more, "--clip", clip).stdout))[0]).max()
+        for clip in ("none", "hard")
+    )
+    assert loud > 1
+    assert hard == 1
+
+
 def test_a_pipe_is_not_clipped_in_silence(cli: Cli, tiny: Path, song: Path) -> None:
     done = cli(song, "-m", tiny, "-o", "-", "--stems", "vocals", "--clip", "none")
     assert (done.code, done.out) == (1, "")

@@ -76,6 +76,7 @@ def test_a_standard_output_that_takes_nothing(bench: Bench, tmp_path: Path, more
     TRIALS["/dev/full"] += 1
     assert (run.code, len(run.said)) == (1, 1), run
     assert run.said[0].startswith("separate: "), run
+    assert "standard output: " in run.said[0], run
     assert "No space left on device" in run.said[0], run
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from mutagen.flac import FLAC
 
 from separate.audio.reader import AudioReader
-from separate.audio.tags import copy_tags
+from separate.audio.tag_writer import copy_tags
 from tests.audio._in_songs import encode, music, write
 from tests.fuzz.target import Seed, Seeds
 
