@@ -38,6 +38,7 @@ def player_command(
 
     Volume, solo, mute, pan, loops, tempo, karaoke, spectrograms. It holds the sound: 1 MB a minute and stem, or less.
     """
+    from separate.audio.fileset import one_file
     from separate.player.files import write
     from separate.player.folder import songs_in
     from separate.player.index import write_index
@@ -47,7 +48,8 @@ def player_command(
         raise UsageError(f"{folder}: holds {len(songs)} songs; --song and --title are for the folder of one")
     done, failed = [], False
     for found in songs:
-        chosen = replace(found, original=song or found.original, title=title or found.title)
+        stems = {name: path for name, path in found.stems.items() if not (song and one_file(song, path))}
+        chosen = replace(found, stems=stems or found.stems, original=song or found.original, title=title or found.title)
         try:
             with bar(chosen.title, quiet) as progress:
                 paths = write(chosen, report_too=report, force=force, progress=progress)
@@ -127,8 +129,8 @@ def add_page(result: Result, options: Options, output: Output, gains: Mapping[st
     whole = None if result.song == "-" or is_url(result.song) else Path(result.song)
     title = "stdin" if result.song == "-" else path_in(result.song).stem
     song = Song(shown(title), stems, page, whole, Part(output.start, output.end, gain))
-    main = song.page if options.player else song.beside("report.json")
-    if result.status == "skipped" and main.exists():
+    wanted = [song.page] * options.player + [song.beside("report.json")] * options.report
+    if result.status == "skipped" and all(path.exists() for path in wanted):
         return
     extra: dict[str, object] = {"model": options.model, "gain": gain}
     if result.status == "done":

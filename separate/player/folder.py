@@ -82,8 +82,9 @@ def gathered(folder: Path, files: Sequence[Path]) -> Song:
     """Tell the stems of a folder from the song itself, and put them in the order of a score."""
     common = shared(sorted({path.stem for path in files}))
     names: dict[str, Path] = {}
+    closing = {"(": ")", "[": "]"}.get(common[-1:], "")  # "Song (vocals)"
     for path in files:
-        name = shown(path.stem[len(common) :])
+        name = shown(path.stem[len(common) :].removesuffix(closing))
         names[shown(path.name) if name in names else name] = path  # vocals.wav and vocals.mp3
     original = next((names.pop(name) for name in ORIGINALS if name in names and len(names) > 1), None)
     places = {name: place for place, name in enumerate(ORDER)}
@@ -100,7 +101,7 @@ def shared(names: Sequence[str]) -> str:
     common = "".join(letters[0] for letters in same)
     while common and common[-1] not in BETWEEN:
         common = common[:-1]
-    return common
+    return re.sub(r"(?i)(?<![a-z])no[ _-]$", "", common)  # what is without drums is not the drums
 
 
 def page_name(template: str, *, model: str, ext: str, track: str, suffix: str) -> str:

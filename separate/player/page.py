@@ -21,7 +21,8 @@ __all__ = ["page"]
 
 COLOURS = {"vocals": 0, "drums": 1, "bass": 2, "other": 3, "guitar": 4, "piano": 5}
 REST = (6, 7, 3, 4, 5, 1, 2)  # of stems with other names
-VOICE = re.compile(r"(?<![a-z])(?<!(?<![a-z])no[ _-])(vocals?|voices?|singing|singer)(?![a-z])", re.IGNORECASE)
+VOICE = re.compile(r"(?<![a-z])(vocals?|voices?|singing|singer)(?![a-z])", re.IGNORECASE)
+WITHOUT = re.compile(r"(?<![a-z])no[ _-]", re.IGNORECASE)  # of all after it: no_drums_vocals
 HERTZ = {"100 Hz": 100, "1 kHz": 1_000, "10 kHz": 10_000}
 TOO_QUIET = 1e-4
 
@@ -79,12 +80,18 @@ def describe(track: Track, number: int, heard: Listening, drawn: dict[str, str])
     return {
         "name": track.name,
         "colour": COLOURS.get(track.name.lower(), REST[number % len(REST)]),
-        "voice": bool(VOICE.search(track.name)),
+        "voice": is_voice(track.name),
         "peaks": text(heights.tobytes()),
         "peaksWidth": len(heights) * track.peaks_step / heard.frames,  # of all columns, as a share of the lane
         "spectrogram": drawn[track.name],
         "spectrogramWidth": track.power.shape[1] * track.power_step / heard.frames,
     }
+
+
+def is_voice(name: str) -> bool:
+    """Tell by its name whether a stem is, or has in it, what karaoke turns down."""
+    found = VOICE.search(name)
+    return found is not None and not WITHOUT.search(name[: found.start()])
 
 
 def facts(heard: Listening) -> str:

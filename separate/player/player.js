@@ -139,8 +139,8 @@ document.onkeydown = (event) => {
   const { target, key } = event;
   if (target.type === "range" && target.id !== "seek" && /^(Arrow|Home|End|Page)/.test(key)) return; // the slider's own
   if (target.tagName === "BUTTON" && (key === " " || key === "Enter")) return; // the button's own
-  const digit = /^Digit([1-9])$/.exec(event.code)?.[1];
-  const action = digit ? () => toggle(digit - 1, event.shiftKey ? "solo" : "mute") : KEYS[key.length > 1 ? key : key.toLowerCase()];
+  const digit = /^Digit([1-9])$/.exec(event.code)?.[1]; // on some keyboards what is written there is + or −
+  const action = KEYS[key.length > 1 ? key : key.toLowerCase()] ?? (digit && (() => toggle(digit - 1, event.shiftKey ? "solo" : "mute")));
   if (!action) return;
   event.preventDefault();
   action(event);

@@ -105,7 +105,7 @@ def listen(
                 check_size(recorders[0].reader.name, length, len(recorders) if sound else 0)
             if song.original and alike:
                 error += energy_of(difference(blocks))
-            progress(recorders[0].seconds / length)
+            progress(recorders[0].seconds / max(length, 1e-9))
         check_lengths({recorder.reader.name: recorder.seconds for recorder in recorders})
         tracks = [recorder.track() for recorder in recorders]
     whole = tracks.pop() if song.original else None

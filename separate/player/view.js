@@ -19,7 +19,7 @@ function strip(track, number) {
       <div class="title"><span class="dot"></span><span class="name"></span>
         <button class="key mute" aria-pressed="false">M</button><button class="key solo" aria-pressed="false">S</button></div>
       <div class="knobs"><input class="volume" title="Volume" type="range" min="0" max="120" value="100">
-        <input class="pan" title="Pan" type="range" min="-100" max="100" value="0"><span class="decibels" aria-hidden="true"></span></div>
+        <input class="pan" title="Pan" type="range" min="-100" max="100" step="10" value="0"><span class="decibels" aria-hidden="true"></span></div>
     </div>
     <div class="lane"><canvas class="ahead"></canvas><canvas class="past"></canvas><img alt=""></div>`;
   const [name, mute, solo, volume, pan] = [".name", ".mute", ".solo", ".volume", ".pan"].map((q) => element.querySelector(q));
@@ -34,7 +34,7 @@ function strip(track, number) {
   pan.setAttribute("aria-label", `Pan of ${track.name}`);
   const change = (name, value) => set(() => (state.strips[number][name] = value));
   volume.oninput = () => change("volume", (volume.value / 100) ** 2);
-  pan.oninput = () => change("pan", Math.abs(pan.value) < 6 ? 0 : pan.value / 100);
+  pan.oninput = () => change("pan", pan.value / 100);
   volume.ondblclick = () => change("volume", 1);
   pan.ondblclick = () => change("pan", 0);
   const picture = element.querySelector("img");
@@ -129,6 +129,7 @@ function show() {
     side.setAttribute("aria-valuetext", panned(pan));
     element.querySelector(".decibels").textContent = decibels(volume);
     fill(level);
+    if (!state.playing) element.style.setProperty("--level", 0);
   });
   move();
 }

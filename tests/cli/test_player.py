@@ -42,6 +42,15 @@ def test_a_title_and_the_song(cli: Cli, stems: Path, song: Path) -> None:
     assert (stems / "original.png").is_file()
 
 
+def test_a_song_among_its_stems_is_no_stem(cli: Cli, stems: Path) -> None:
+    sound = [soundfile.read(path)[0] for path in stems.iterdir()]
+    soundfile.write(stems / "song.wav", sum(sound), 44100, "FLOAT")
+    assert cli("player", stems, "--song", stems / "song.wav", "--report", "-q").code == 0
+    facts = report_of(stems)
+    assert list(facts["stems"]) == ["vocals", "drums"]
+    assert facts["null_error_db"] < -60
+
+
 def test_many_songs_of_which_one_fails(cli: Cli, tmp_path: Path, stems: Path) -> None:
     bad = tmp_path / "Bad"
     bad.mkdir()
@@ -104,6 +113,8 @@ def test_a_page_for_stems_that_are_there(cli: Cli, tmp_path: Path, song: Path, t
     made = page.stat().st_mtime_ns
     assert cli(*asked, "--skip-existing", "--player").code == 0
     assert page.stat().st_mtime_ns == made
+    assert cli(*asked, "--skip-existing", "--player", "--report").code == 0
+    assert (page.parent / "report.json").is_file()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from separate.errors import InputError
 from separate.player.folder import Song, page_name, songs_in
-from separate.player.page import VOICE
+from separate.player.page import is_voice
 
 
 def touch(folder: Path, *names: str) -> Path:
@@ -33,6 +33,18 @@ def test_what_all_names_begin_with_is_no_stem(tmp_path: Path) -> None:
     (song,) = songs_in(tmp_path)
     assert set(song.stems) == {"bass", "backing"}
     assert song.original is not None
+
+
+def test_what_is_without_a_stem_is_not_called_like_it(tmp_path: Path) -> None:
+    touch(tmp_path, "one/no_drums.wav", "one/no_vocals.wav", "two/Song - no drums.wav", "two/Song - no vocals.wav")
+    one, two = songs_in(tmp_path)
+    assert (list(one.stems), list(two.stems)) == (["no_drums", "no_vocals"], ["no drums", "no vocals"])
+
+
+def test_stems_in_brackets(tmp_path: Path) -> None:
+    (song,) = songs_in(touch(tmp_path, "Song (vocals).wav", "Song (karaoke).wav", "Song (mix).wav", "Song (a (b)).wav"))
+    assert list(song.stems) == ["vocals", "a (b)", "karaoke"]
+    assert song.original == tmp_path / "Song (mix).wav"
 
 
 def test_one_file_is_a_stem_whatever_its_name(tmp_path: Path) -> None:
@@ -109,7 +121,8 @@ def test_what_belongs_to_a_page_is_called_like_it(tmp_path: Path) -> None:
     [
         ("vocals", True), ("Lead_Vocals", True), ("backing vocals 2", True), ("voice", True), ("piano_vocals", True),
         ("no_vocals", False), ("no_vocals_drums", False), ("No vocals", False), ("vocalise", False), ("lead", False),
+        ("no_drums_vocals", False), ("drums_vocals", True), ("vocals_no_reverb", True),
     ],
 )  # fmt: skip
 def test_which_stems_karaoke_is_without(name: str, voice: bool) -> None:
-    assert bool(VOICE.search(name)) is voice
+    assert is_voice(name) is voice

@@ -208,6 +208,9 @@ def test_volume_and_pan_change_what_is_heard(tab: Tab) -> None:
     assert right == pytest.approx(0, abs=0.002)
     assert tab.run("document.querySelector('.volume').getAttribute('aria-valuetext')") == "−12.0 dB"
     assert tab.run("document.querySelector('.pan').getAttribute('aria-valuetext')") == "100 % left"
+    tab.run("document.querySelectorAll('.pan')[1].focus()")
+    tab.press("ArrowRight", "ArrowRight")
+    assert tab.run("state.strips[1].pan") == 0.1
 
 
 def test_mute_is_heard_while_it_plays(tab: Tab) -> None:
@@ -274,6 +277,8 @@ def test_keys(tab: Tab) -> None:
     assert state("tempo") == 0.95
     tab.press("0", "Digit0")
     assert state("tempo") == 1
+    tab.press("-", "Digit6")  # on a French keyboard
+    assert state("tempo") == 0.95
     tab.press("@", "Digit2", modifiers=8)
     assert state("strips[1].solo") is True
     tab.press("Home", "Home")
@@ -298,7 +303,9 @@ def test_karaoke_is_the_song_without_vocals(tab: Tab) -> None:
     assert tab.run("$('stage').hidden") is False
 
 
-def test_a_drag_makes_a_loop_and_a_click_seeks(tab: Tab) -> None:
+@pytest.mark.parametrize("view", ["wave", "spectrum"])
+def test_a_drag_makes_a_loop_and_a_click_seeks(tab: Tab, view: str) -> None:
+    tab.run(f"setView({view!r})")
     x, y, width = tab.run(
         "(({ x, y, width }) => [x, y + 50, width])(document.querySelectorAll('.lane')[1].getBoundingClientRect())"
     )

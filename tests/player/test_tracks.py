@@ -106,6 +106,9 @@ def test_nothing_to_listen_to(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "vocals.wav", np.zeros((0, 2)), RATE)
     with pytest.raises(InputError, match="has no samples"):
         listen(songs_in(tmp_path)[0])
+    soundfile.write(tmp_path / "mixture.wav", tone(440, 1.0).T, RATE)
+    with pytest.raises(InputError, match="has no samples"):
+        listen(songs_in(tmp_path)[0])
 
 
 def test_songs_too_long_for_a_page(tmp_path: Path) -> None:
