@@ -143,7 +143,7 @@ def evaluate_command(
     if html and html.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--html {html}: a report's name ends in .html")
     first, last = part(start, end)
-    merging = dict(read_merge(text) for text in merge or [])
+    merging = read_merges(merge or [])
 
     from separate.cli.scores import present
     from separate.evaluation.results import load, save_summary
@@ -205,6 +205,17 @@ def beside(compare: list[Path], more: list[str]) -> list[Path]:
     if more and not compare:
         raise UsageError(f"{more[0]!r}: songs come with --dataset, results of earlier runs with --compare")
     return list(dict.fromkeys([*compare, *map(Path, more)]))
+
+
+def read_merges(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Read what is to be summed up; no two sums may have one name, or one of them would be lost."""
+    merging: dict[str, tuple[str, ...]] = {}
+    for text in texts:
+        stem, parts = read_merge(text)
+        if stem in merging:
+            raise UsageError(f"--merge {text!r}: makes {stem}, as another --merge does; write one sum of all its parts")
+        merging[stem] = parts
+    return merging
 
 
 def read_merge(text: str) -> tuple[str, tuple[str, ...]]:

@@ -163,7 +163,7 @@ def write(path: Path, text: str) -> None:
     """Write a file that is there when it is complete; it replaces one that is there."""
     files = FileSet({"text": path}, force=True)
     try:
-        files.temporary["text"].write_text(text + "\n", "utf-8")
+        files.temporary["text"].write_text(text + "\n", "utf-8", "replace")  # names on disks may be no text
         files.commit()
     except OSError as error:
         raise output_error(path, error) from error

@@ -22,6 +22,8 @@ from separate.metrics.simple import sdr, si_sdr
 
 __all__ = ["alike", "merged", "missing", "score"]
 
+ROUNDED = 1e-6  # of a mixture's energy: what rounding makes of a sum of stems
+INCOMPLETE = 0.01  # more than a lossy or mastered mixture differs from the sum of its stems
 TRIMMED = 1.0  # seconds by which estimates may be longer or shorter than their references
 
 Pairs = dict[str, tuple[Tensor, Tensor]]  # stem -> reference and estimate, each (channel, time)
@@ -56,6 +58,8 @@ def merged(song: Song, merge: Mapping[str, tuple[str, ...]]) -> Song:
     stems = dict(song.stems)
     for stem, parts in merge.items():
         found = [stems.pop(part) for part in parts if part in stems]
+        if found and stem in stems:
+            raise InputError(f"--merge {'+'.join(parts)}={stem}: there is a stem {stem} already; add it to the sum")
         if found:
             stems[stem] = reduce(torch.add, found)
     return replace(song, stems=stems)
@@ -82,10 +86,10 @@ def score(song: Song, estimates: Song, metric: str) -> tuple[Scores, float, list
         frames = compare(heard, song.rate, metric) if heard else nothing
         for row, stem in enumerate(heard):
             scores[stem] = {name: values[row].tolist() for name, values in frames.items()}
-            if not heard[stem][1].any():
-                notes[f"the estimate of {stem} is silent: what is measured beside it has no value, as in museval"] = (
-                    None
-                )
+            if metric != "sdr" and not heard[stem][1].any():
+                whose = "it" if metric == "si-sdr" else "what is measured beside it"
+                as_there = "" if metric == "si-sdr" else ", as in museval"
+                notes[f"the estimate of {stem} is silent: {whose} has no value{as_there}"] = None
         for stem in pairs.keys() - heard.keys():
             scores[stem] = {name: [math.nan] * values.shape[1] for name, values in frames.items()}
             notes[f"{stem} is silent in the references: it has no value"] = None
@@ -102,7 +106,8 @@ def comparisons(song: Song, estimates: Song) -> list[Pairs]:
     found: list[Pairs] = []
     if set(stems) - {"vocals"}:
         found.append({stem: (song.stems[stem], estimates.stems[stem]) for stem in stems})
-    ours = halves(song.stems, song.mixture) or voiceless(song)
+    lacking = estimates.stems.keys() - song.stems.keys()
+    ours = halves(song.stems, song.mixture, lacking if has_more(song, INCOMPLETE) else ()) or voiceless(song)
     theirs = halves(estimates.stems, song.mixture, song.stems)
     if ours and theirs:
         found.append({stem: (ours[stem], theirs[stem]) for stem in ours})
@@ -127,10 +132,15 @@ def halves(stems: Mapping[str, Tensor], mixture: Tensor, wanted: Collection[str]
 
 def voiceless(song: Song) -> dict[str, Tensor]:
     """Take a song whose stems are all there, without vocals among them, for accompaniment; else empty."""
-    rest = song.mixture - sum(song.stems.values(), torch.zeros_like(song.mixture))
-    if rest.square().sum() > 1e-6 * song.mixture.square().sum():
+    if has_more(song, ROUNDED):
         return {}
     return {"vocals": torch.zeros_like(song.mixture), "accompaniment": song.mixture}
+
+
+def has_more(song: Song, share: float) -> bool:
+    """Tell whether the stems leave out more than a share of the mixture's energy."""
+    rest = song.mixture - sum(song.stems.values(), torch.zeros_like(song.mixture))
+    return bool(rest.square().sum() > share * song.mixture.square().sum())
 
 
 def compare(pairs: Pairs, rate: int, metric: str) -> dict[str, Tensor]:

@@ -209,6 +209,10 @@ def test_folders_of_one_name_are_told_apart(cli: Cli, songs: Path) -> None:
         ("--oracle mwf --dataset true --html page.txt", "--html page.txt: a report's name ends in .html"),
         ("--oracle mwf --dataset true --end 1 --start 2", "--end 1 must come after --start 2"),
         ("--oracle mwf --dataset true --merge bass", "--merge 'bass': write it as bass+other=other"),
+        (
+            "--oracle mwf --dataset true --merge a+b=c --merge d+e=c",
+            "--merge 'd+e=c': makes c, as another --merge does",
+        ),
         ("--oracle mwf --dataset true --tracks Four", "--tracks 'Four': none of 3 tracks is called so; there are One,"),
         ("--oracle mwf --dataset true --tracks 0", "--tracks '0': none of 3 tracks is called so"),
         ("--oracle mwf --dataset true --subset test", "no subset 'test'"),

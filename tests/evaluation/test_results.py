@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from separate.errors import InputError, OutputError, OutputExists
-from separate.evaluation.results import Results, kept, load, save_summary, save_track, title
+from separate.evaluation.results import Results, kept, load, save_summary, save_track, title, write
 from separate.metrics.score import Scores, summarise
 from tests.evaluation.peers import EvalStore, MethodStore, TrackStore
 
@@ -200,6 +200,11 @@ def test_a_figure_that_no_float_holds(tmp_path: Path) -> None:
     (tmp_path / "test" / "song.json").write_text(LARGE)
     with pytest.raises(InputError, match=r"song.json: holds no scores in museval's form"):
         load(tmp_path)
+
+
+def test_a_page_of_songs_whose_names_are_no_text(tmp_path: Path) -> None:
+    write(tmp_path / "page.html", "caf\udce9")
+    assert (tmp_path / "page.html").read_text("utf-8") == "caf?\n"
 
 
 def test_a_folder_that_is_a_file(tmp_path: Path) -> None:

@@ -118,6 +118,32 @@ def test_a_silent_estimate_is_said() -> None:
     assert notes == ["the estimate of drums is silent: what is measured beside it has no value, as in museval"]
 
 
+@pytest.mark.parametrize(
+    ("metric", "said"), [("si-sdr", ["the estimate of drums is silent: it has no value"]), ("sdr", [])]
+)
+def test_what_a_silent_estimate_leaves_without_a_value(metric: str, said: list[str]) -> None:
+    true, estimates = pair(1.0)
+    estimates["drums"][:] = 0
+    scores, _, notes = score(song(true), song(estimates), metric)
+    assert notes == said
+    without = {stem for stem, frames in scores.items() if math.isnan(next(iter(frames.values()))[0])}
+    assert without == ({"drums"} if said else set())
+
+
+def test_vocals_are_scored_against_what_has_no_reference_too() -> None:
+    true, estimates = pair(2.0)
+    some = song({stem: true[stem] for stem in ("vocals", "drums")}, song(true).mixture)
+    scores, whole = (score(each, song(estimates), "sdr")[0] for each in (some, song(true)))
+    assert scores["accompaniment"]["SDR"] == pytest.approx(whole["accompaniment"]["SDR"], abs=1e-4)
+    assert list(scores) == ["vocals", "drums", "accompaniment"]
+
+
+def test_a_sum_takes_no_other_stems_place() -> None:
+    true, _ = pair(1.0)
+    with pytest.raises(InputError, match=r"--merge drums\+bass=other: there is a stem other already"):
+        merged(song(true), {"other": ("drums", "bass")})
+
+
 def test_vocals_alone_are_scored_against_the_rest_of_the_mixture() -> None:
     true, estimates = pair(2.0)
     mixture = song(true).mixture
