@@ -72,6 +72,8 @@ class BandMixer:
     def __init__(self, mixer: Mixer, model: D2GRU) -> None:
         if getattr(model.config, "output", "") != "mask" or model.bands is None:
             raise UsageError('the objective "bands" is for d2-gru with bands and output = "mask"')
+        if mixer.mixing.peak or mixer.mixing.clip:
+            raise UsageError('[mixing] peak and clip are for objectives that mix waveforms; "bands" mixes spectra')
         self.mixer, self.sides = mixer, model.config.sides
         self.stft, self.bins = model.stft, model.bands.bins
         weight = model.bands.weight[:, : self.bins]
@@ -79,7 +81,7 @@ class BandMixer:
         bins = torch.arange(self.bins, dtype=torch.float32, device=weight.device)
         hertz = mixer.pool.rate / self.stft.n_fft
         self.centres = (weight @ bins) / weight.sum(1) * hertz  # of bands, Hz
-        self.octaves = [torch.log2(at.clamp(min=30) / 30) for at in (bins * hertz, self.centres)]
+        self.octaves = [torch.log2(at.clamp(30, 30_000) / 30) for at in (bins * hertz, self.centres)]  # ten of them
         self.drawn: tuple[int, Tensor, Tensor, Tensor, Tensor] | None = None
 
     def __call__(self, step: int) -> BandBatch:

@@ -53,12 +53,12 @@ class Mixing:
     together: Share = 0.8  # share of mixes of a first turn whose stems come from one song, at one place
     songs: Share = 0.3  # share of stems drawn from recorded songs; the others are synthetic
     natural: bool = False  # stems are as loud as they were recorded; otherwise they have an RMS of 0.1 where they sound
-    peak: float = 0.0  # scale every stem to this peak; 0: do not
+    peak: float = 0.0  # scale every stem to this peak; 0: do not; needs an objective that mixes waveforms
     scale: tuple[float, float] = (1.0, 1.0)  # a stem's level, drawn evenly
     gain: float = 4.0  # dB, standard deviation of a stem's level
     level: Decibels = -3.0  # dB, of the whole mix
     master: float = 4.0  # dB, standard deviation of that
-    equaliser: float = 3.0  # dB, of a stem's random filter
+    equaliser: float = 3.0  # dB, of a stem's random filter; for the objective "bands"
     varispeed: Share = 0.3  # odds that a mix's stems are played faster or slower
     absent: Share = 0.1  # odds that a stem is missing
     vocals: Decibels = 1.0  # dB that vocals are louder than the others

@@ -47,10 +47,12 @@ def read_manifest(
     """
     table = Path(folder, "manifest.csv")
     try:
-        with table.open(newline="", encoding="utf-8") as file:
+        with table.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets begin it with a mark
             rows = list(csv.DictReader(file))
     except OSError as error:
         raise InputError(f"{table}: cannot be read: {error.strerror}") from error
+    except (ValueError, csv.Error) as error:
+        raise InputError(f"{table}: is not a table in UTF-8, with commas: {error}") from error
     clips = []
     for line, row in enumerate(rows, 2):
         try:

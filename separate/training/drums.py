@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -63,7 +65,7 @@ class _Kit:
 
     def __init__(self, library: Library, rng: np.random.Generator) -> None:
         self.library, self.rng = library, rng
-        kits = sorted(library.drums["kick"])
+        kits = sorted(library.drums.get("kick") or {kit for kits in library.drums.values() for kit in kits})
         weights = np.array([4.0 if kit in ("muldjord", "gogodze") else 2.0 if "-" not in kit else 1.0 for kit in kits])
         self.kit = kits[rng.choice(len(kits), p=weights / weights.sum())]
         self.mixed = rng.random() < 0.4
@@ -74,14 +76,10 @@ class _Kit:
         """Draw the hits of a role with their change of speed, gain and place; once."""
         if names[0] not in self.roles:
             rng = self.rng
-            name = next((n for n in names if self.kit in self.library.drums.get(n, {})), names[-1])
-            collections = self.library.drums[name]
-            keys = sorted(collections)
-            kit = self.kit if self.kit in collections and not self.mixed else keys[rng.integers(len(keys))]
-            hits = sorted(collections[kit], key=lambda shot: shot.loudness)
-            if kit not in ("muldjord", "gogodze"):  # their hits are one drum at many strengths, others' are many drums
-                hits = [hits[i] for i in rng.integers(len(hits), size=4 if name == "tom" else 1)]
-            if rng.random() < self.machine:
+            there = [name for name in names if name in self.library.drums]
+            name = next((name for name in there if self.kit in self.library.drums[name]), (there or names)[-1])
+            hits = self.recorded(self.library.drums[name], 4 if name == "tom" else 1) if there else []
+            if not hits or rng.random() < self.machine:
                 hits = machine_hits(names[0], rng)
             elif name in ("kick", "snare", "tom") and rng.random() < 0.35:
                 hits = _damped(hits, float(np.exp(rng.uniform(-3.2, -0.7))))
@@ -91,6 +89,16 @@ class _Kit:
             place = 0.0 if name in ("kick", "snare") else float(rng.uniform(-0.6, 0.6))
             self.roles[names[0]] = hits, 2 ** (rng.normal(0, 2.5) / 12), gain, place
         return self.roles[names[0]]
+
+    def recorded(self, collections: Mapping[str, Sequence[Shot]], count: int) -> list[Shot]:
+        """Draw hits of a drum: of this kit, or of any."""
+        keys = sorted(collections)
+        mine = self.kit in collections and not self.mixed
+        kit = self.kit if mine else keys[self.rng.integers(len(keys))]
+        hits = sorted(collections[kit], key=lambda shot: shot.loudness)
+        if kit in ("muldjord", "gogodze"):  # their hits are one drum at many strengths, others' are many drums
+            return hits
+        return [hits[i] for i in self.rng.integers(len(hits), size=count)]
 
     def strike(self, buses: dict[str, Tensor], note: Note, start: float) -> None:
         names = _ROLES.get(note.pitch)
@@ -142,11 +150,8 @@ _WEIGHT = {
 
 def _played(library: Library, rng: np.random.Generator, beat: float) -> list[Note]:
     """Take a pattern that a drummer played, stretched so that its beat is ours."""
-    while True:
-        score = read_midi(library.grooves[rng.integers(len(library.grooves))])
-        notes = next(iter(score.tracks.values()), [])
-        if len(notes) > 16 and score.end > 6:
-            break
+    score = read_midi(library.grooves[rng.integers(len(library.grooves))])
+    notes = next(iter(score.tracks.values()))
     stretch = beat / score.beat
     while stretch > 1.45:
         stretch /= 2

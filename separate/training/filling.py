@@ -49,9 +49,9 @@ def fill(pool: Path, folders: Sequence[Path], data: Data, rate: int, say: Say) -
         if pooled := find_songs(folder):
             found += pooled
         elif (folder / "manifest.csv").exists():
-            clips = [clip for kind in data.licensed for clip in read_corpus(folder, kind)]
-            rates = {clip.path: clip.rate for clip in clips if clip.rate > 0}
-            found += add_tracks(recorded(clips), pool, data, rate, say, rates)
+            rows = [clip for kind in data.licensed for clip in read_corpus(folder, kind)]
+            clips = list({replace(clip, licensed=""): clip for clip in rows}.values())  # without a set, of each of them
+            found += add_tracks(recorded(clips), pool, data, rate, say, {clip.path: clip for clip in clips})
             found += add_synthetic(clips, pool, data, rate, say)
         else:
             found += add_tracks(training_tracks(folder), pool, data, rate, say)
@@ -88,29 +88,37 @@ def training_tracks(folder: Path) -> list[Track]:
 
 
 def recorded(clips: Sequence[Clip]) -> list[Track]:
-    """List the songs that a corpus has stems of: a folder each, or a folder of many in a layout that is known."""
+    """List the songs that a corpus has stems of: a folder each, or a folder of many in a layout that is known.
+
+    Of a folder that has several files of a stem, and is no such layout, they are summed up.
+    """
     folders: dict[Path, list[Clip]] = defaultdict(list)
     for clip in clips:
         if clip.kind == "stem":
             folders[clip.path.parent].append(clip)
     tracks = []
     for folder, files in sorted(folders.items()):
-        stems = {clip.stem: (StemFile(clip.path),) for clip in files}
-        tracks += [Track(folder.name, stems)] if len(stems) == len(files) else find_tracks(folder)
+        stems: dict[str, tuple[StemFile, ...]] = {}
+        for clip in files:
+            stems[clip.stem] = (*stems.get(clip.stem, ()), StemFile(clip.path))
+        found = find_tracks(folder) if len(stems) < len(files) else []
+        listed = {clip.path for clip in files}
+        found = [track for track in found if listed.issuperset(f.path for fs in track.stems.values() for f in fs)]
+        tracks += found if len(found) > 1 else [Track(folder.name, stems)]
     return tracks
 
 
 def add_tracks(
-    tracks: Sequence[Track], pool: Path, data: Data, rate: int, say: Say, rates: Mapping[Path, int] | None = None
+    tracks: Sequence[Track], pool: Path, data: Data, rate: int, say: Say, listed: Mapping[Path, Clip] | None = None
 ) -> list[tuple[Path, bool]]:
     """Decode what is not yet in the pool, some tracks at a time; what cannot be decoded is named and left out.
 
-    Files may have been recorded at other `rates` than they have now.
+    What is `listed` in a manifest may have been recorded at other rates than it has now.
     """
     found: list[tuple[Path, bool]] = []
     failed, said = 0, time.monotonic()
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as threads:
-        results = threads.map(partial(_add_track, pool=pool, data=data, rate=rate, rates=rates or {}), tracks)
+        results = threads.map(partial(_add_track, pool=pool, data=data, rate=rate, listed=listed or {}), tracks)
         for number, (track, (folders, messages)) in enumerate(zip(tracks, results, strict=True), 1):
             found += [(folder, True) for folder in folders]
             failed += not folders
@@ -120,12 +128,12 @@ def add_tracks(
                 said = time.monotonic()
                 say(f"decoded {number} of {len(tracks)} songs, now {shown(track.name)}")
     if failed:
-        say(f"{failed} of {len(tracks)} songs were skipped")
+        say(f"songs skipped: {failed} of {len(tracks)}")
     return found
 
 
 def _add_track(
-    track: Track, pool: Path, data: Data, rate: int, rates: Mapping[Path, int]
+    track: Track, pool: Path, data: Data, rate: int, listed: Mapping[Path, Clip]
 ) -> tuple[list[Path], list[str]]:
     """Put a track and its altered copies into the pool; return where they are, and what there is to say."""
     files = [file for files in track.stems.values() for file in files] + ([track.mixture] if track.mixture else [])
@@ -137,8 +145,11 @@ def _add_track(
         ]
     except OSError as error:
         return [], [f"skipped {shown(track.name)}: {error.filename}: {error.strerror}"]
-    recorded_at = min((rates[file.path] for file in files if file.path in rates), default=rate)
+    rates = [listed[file.path].rate for file in files if file.path in listed]
+    recorded_at = min(filter(None, rates), default=rate)
     facts += [("recorded at", recorded_at, 0)] * (recorded_at < rate)
+    if listed:  # a file's name does not say what it is
+        facts += [(stem, len(files), 0) for stem, files in track.stems.items()]
     folders = []
     song: Recording | None = None
     for copy in range(data.copies + 1):
@@ -163,7 +174,7 @@ def _add_track(
                 stems = vary(stems, np.random.default_rng(int(key, 16)), data)
             if rate != RATE:
                 stems = {stem: resample(x, RATE, rate) for stem, x in stems.items()}
-            known = min(song.rate, rate, recorded_at) / 2
+            known = min(song.rate, RATE, rate, recorded_at) / 2
             known *= 2 ** (-SHIFT / 12) if copy and known < rate / 2 else 1  # in case that its pitch is lower now
             try:
                 add_song(folder, stems, name=track.name, rate=rate, limit=known, altered=copy > 0)
@@ -203,11 +214,12 @@ def _stems(song: Recording, mixed: bool) -> dict[str, Tensor]:
 
 def add_synthetic(clips: Sequence[Clip], pool: Path, data: Data, rate: int, say: Say) -> list[tuple[Path, bool]]:
     """Make songs of samples and scores, each from its number alone, as many at a time as there are processors."""
-    key = hashlib.sha256(repr((sorted(str(clip.path.resolve()) for clip in clips), rate)).encode()).hexdigest()[:8]
+    facts = sorted(repr(replace(clip, path=clip.path.resolve())) + _version(clip.path) for clip in clips)
+    key = hashlib.sha256(repr((facts, rate)).encode()).hexdigest()[:8]
     folders = [pool / "synth" / f"{number:05d}-{key}" for number in range(data.synthetic)]
     missing = [(number, folder) for number, folder in enumerate(folders) if not folder.exists()]
     if missing:
-        library, voices = build_library(clips, say), read_voices(clips, say)
+        library, voices = build_library(clips, SECONDS, say), read_voices(clips, say)
 
     def make(song: tuple[int, Path]) -> None:
         number, folder = song
@@ -217,11 +229,19 @@ def add_synthetic(clips: Sequence[Clip], pool: Path, data: Data, rate: int, say:
         stems = {stem: toned(x, stem, rng) for stem, x in stems.items()}
         if rate != RATE:
             stems = {stem: resample(x, RATE, rate) for stem, x in stems.items()}
-        add_song(folder, stems, rate=rate)
+        add_song(folder, stems, rate=rate, limit=min(rate, RATE) / 2)
         say(f"made song {number + 1} of {len(folders)}")
 
     side_by_side(make, missing)
     return [(folder, False) for folder in folders]
+
+
+def _version(path: Path) -> str:
+    try:
+        status = path.stat()
+    except OSError:
+        return ""
+    return f" {status.st_size} {status.st_mtime_ns}"
 
 
 def read_corpus(folder: Path, licensed: str = "permissive") -> list[Clip]:

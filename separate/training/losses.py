@@ -25,7 +25,9 @@ def mask_loss(masks: Tensor, targets: Tensor, weight: Tensor, groups: Tensor) ->
     error = (cross_entropy(masks, shares).sum(2) * importance).sum((0, 2))  # (item)
     partial = (groups.sum(2) > 1).any(1).nonzero()[:, 0]
     if len(partial):
-        sums = (torch.einsum("igs,fisb->figb", groups[partial], x[:, partial]) for x in (masks, shares))
+        # Masks that are more than the whole are held against each other: a sum of more than 1 would have no gradient.
+        whole = masks[:, partial] / masks[:, partial].sum(2, keepdim=True).clamp(min=1)
+        sums = (torch.einsum("igs,fisb->figb", groups[partial], x) for x in (whole, shares[:, partial]))
         together = (cross_entropy(*sums).sum(2) * importance[:, partial]).sum((0, 2))
         error = error.index_copy(0, partial, together)
     level = importance.sum((0, 2))

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ from separate.training.trainer import Trainer
 __all__ = ["run_recipe"]
 
 Say = Callable[[str], None]
+
+SAME = "the songs to validate with are those to learn from: how well it does with others is not known"
+PATIENCE = timedelta(days=7)  # in which one rank decodes or validates while the others wait
 
 _STATE = ("recipe", "model", "average", "optimisers", "progress", "folders")  # what `Trainer.save` writes
 # Of where the songs are, what is said if it is not as the run began; older states hold the first only.
@@ -80,7 +84,7 @@ def run_recipe(
             learning, held = _songs(data, valid, pool or run / "pool", recipe.data, rate, say)
         songs, held_songs = Pool(learning, sources, rate, place), Pool(held, sources, rate, place)
         hours = round(songs.seconds / 3600, 2)
-        say(f"{len(learning)} songs to learn from, {hours} h; {len(held)} to validate with")
+        say(f"songs: {len(learning)} to learn from, {hours} h; {len(held)} to validate with")
         trainer.places = {
             "folders": [str(folder.resolve()) for folder in data],
             "valid": str(valid.resolve()) if valid else None,
@@ -137,7 +141,13 @@ def _songs(
     songs = fill(pool, data, settings, rate, say)
     held = fill(pool, [valid], replace(settings, copies=0, synthetic=0), rate, say) if valid else []
     if held:
-        return songs, held
+        # A pool that was made by a run with the same --valid has those songs too.
+        both = {(song.name, song.length) for song in held}
+        seen = {song.name for song in songs if (song.name, song.length) in both}
+        learning = [song for song in songs if song.name not in seen]
+        if seen:
+            say(f"songs of --valid that are not learnt from: {len(seen)}" if learning else SAME)
+        return learning or songs, held
     learning, held = held_out(songs, settings.held)
     if not learning or not held:
         missing = "validate with" if learning else "learn from"
@@ -172,7 +182,7 @@ def ranks(device: str) -> Iterator[tuple[int, torch.device]]:
     if place.type == "cuda":
         place = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(place)
-    dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
+    dist.init_process_group("nccl" if place.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield dist.get_rank(), place
     finally:

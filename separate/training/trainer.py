@@ -137,10 +137,13 @@ class Trainer:
                 for its, mine in zip(tensors_of(net), tensors_of(self.model), strict=True):
                     its.copy_(mine)
             net.zero_grad()
-            with torch.autocast(self.device.type, self.low, enabled=autocast):
-                loss: Tensor = self.objective.loss(net, share) * (share.items / batch.items)
-            loss.backward()  # type: ignore[no-untyped-call]
-            return loss.item()
+            total = 0.0
+            for piece in share.split(self.recipe.schedule.accumulate):
+                with torch.autocast(self.device.type, self.low, enabled=autocast):
+                    loss: Tensor = self.objective.loss(net, piece) * (piece.items / batch.items)
+                loss.backward()  # type: ignore[no-untyped-call]
+                total += loss.item()
+            return total
 
         shares = batch.split(len(self.copies))
         losses = list(self.threads.map(work, self.copies, shares))

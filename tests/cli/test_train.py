@@ -71,7 +71,7 @@ def stems(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_tiny_recipe_overfits_twenty_seconds(cli: Cli, recipe: Path, stems: Path, tmp_path: Path) -> None:
     done = cli("train", recipe, "--data", stems, "--out", tmp_path / "run")
     assert done.code == 0, done.err
-    assert "1 songs to learn from, 0.01 h; 1 to validate with" in done.err
+    assert "songs: 1 to learn from, 0.01 h; 1 to validate with" in done.err
     truth = {s: torch.from_numpy(soundfile.read(stems / "song" / f"{s}.wav", dtype="float32")[0].T) for s in STEMS}
     mixture = sum(truth.values(), torch.zeros(()))
     estimate = load(tmp_path / "run/best.safetensors")(mixture[None])[0]

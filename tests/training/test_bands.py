@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from separate.errors import UsageError
 from separate.models import build
 from separate.training.bands import BandBatch, BandMixer, BandSum, band_loss, dropped
 from separate.training.config import Mixing
@@ -34,6 +35,12 @@ def noises(tmp_path_factory: pytest.TempPathFactory) -> Pool:
 def mix(pool: Pool, step: int = 0, sides: bool = False, **changes: Any) -> BandBatch:
     mixing: Mixing = dataclasses.replace(PLAIN, **changes)
     return BandMixer(Mixer(pool, mixing, 0), build("d2-gru", {**MODEL, "sides": sides}))(step)
+
+
+@pytest.mark.parametrize("waves", [{"peak": 0.4}, {"clip": 0.5}])
+def test_what_is_for_waveforms_is_refused(noises: Pool, waves: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="peak and clip are for objectives that mix waveforms"):
+        mix(noises, **waves)
 
 
 @pytest.mark.parametrize("step", [0, 1])

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -133,7 +135,7 @@ def test_a_mixture_whose_vocals_nobody_knows_is_left_out(tmp_path: Path, known: 
     what = " and ".join(known) or "no stem"
     assert said == [
         f"skipped a: a mixture and {what}; add its vocals: the rest is computed",
-        "1 of 1 songs were skipped",
+        "songs skipped: 1 of 1",
     ]
 
 
@@ -147,7 +149,7 @@ def test_a_corrupt_song_is_named_skipped_and_counted(tmp_path: Path) -> None:
     assert [song.name for song in found] == ["a", "c"]
     assert len(said) == 2
     assert said[0].startswith(f"skipped {tmp_path}/data/b/drums.wav: its header promises")
-    assert said[1] == "1 of 3 songs were skipped"
+    assert said[1] == "songs skipped: 1 of 3"
     (tmp_path / "data/a/bass.wav").write_text("no sound")
     (tmp_path / "data/c/bass.wav").write_text("no sound")
     with pytest.raises(InputError, match="data: nothing to train with"):
@@ -164,7 +166,7 @@ def test_a_song_of_samples_beyond_all_measure_is_skipped(tmp_path: Path) -> None
     assert [song.name for song in fill(tmp_path / "pool", [tmp_path / "data"], Data(), 44100, said.append)] == ["a"]
     assert said == [
         "skipped b: samples of its bass are too large; export it again",
-        "1 of 2 songs were skipped",
+        "songs skipped: 1 of 2",
     ]
 
 
@@ -217,6 +219,52 @@ def test_a_corpus_may_have_many_songs_in_a_folder(tmp_path: Path) -> None:
     assert [(song.name, set(song.stems)) for song in found] == [
         (name, {"vocals", "accompaniment"}) for name in ("ann_1", "bob_1")
     ]
+
+
+def test_several_files_of_a_stem_are_summed_up_as_the_manifest_says(tmp_path: Path) -> None:
+    stems, names = registers(0.2), {"lead": "vocals", "gtr": "other", "keys": "other", "kit": "drums"}
+    (tmp_path / "corpus/song").mkdir(parents=True)
+    for (name, _), x in zip(names.items(), stems.values(), strict=True):
+        soundfile.write(tmp_path / f"corpus/song/{name}.wav", x.T, 44100)
+    soundfile.write(tmp_path / "corpus/song/secret.wav", stems["bass"].T, 44100)  # which is not listed
+
+    def filled(names: dict[str, str], **more: Any) -> Song:
+        rows = [f"song/{name}.wav,{stem},stem" for name, stem in names.items()]
+        (tmp_path / "corpus/manifest.csv").write_text("\n".join(["path,stem,kind", *rows]))
+        [song] = fill(tmp_path / "pool", [tmp_path / "corpus"], Data(**more), 44100, print)
+        return song
+
+    song = filled(names)
+    assert set(song.stems) == {"vocals", "other", "drums"}
+    other = song.stems["other"].float().numpy() * song.levels["other"]
+    assert other == pytest.approx(stems["drums"] + stems["bass"], abs=0.003)
+    # Without a column that says so, all rows are of each licence, but not twice.
+    assert filled(names, licensed=("permissive", "research")).folder == song.folder
+    corrected = filled(names | {"lead": "drums", "kit": "vocals"})
+    assert corrected.folder != song.folder
+    assert corrected.stems["drums"].float().abs().sum() != song.stems["drums"].float().abs().sum()
+
+
+def test_above_what_songs_are_worked_on_at_nothing_is_known(tmp_path: Path) -> None:
+    write_song(tmp_path / "data/a", registers(0.2), rate=48_000)
+    [song] = fill(tmp_path / "pool", [tmp_path / "data"], Data(), 48_000, print)
+    assert (song.rate, song.limit) == (48_000, 22_050)
+
+
+def test_what_made_songs_are_made_of_may_change(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filling, "SECONDS", 5.0)
+    mine = tmp_path / "corpus"
+    shutil.copytree(corpus, mine)
+
+    def made() -> list[Path]:
+        found = fill(tmp_path / "pool", [mine], Data(synthetic=1), 44100, lambda message: None)
+        return [song.folder for song in found if not song.recorded]
+
+    first = made()
+    assert made() == first
+    table = mine / "manifest.csv"
+    table.write_text(table.read_text().replace("guitar,24,", "guitar,25,"))
+    assert made() != first
 
 
 @pytest.mark.parametrize(("rate", "limits"), [("16000", [8000, 8000 / 2 ** (1 / 6)]), ("", [22050, 22050])])

@@ -56,6 +56,19 @@ def test_sources_known_as_a_sum_are_judged_by_the_sum() -> None:
     assert float(both) == pytest.approx(float(2 * alone + first) / 3, rel=0.02)
 
 
+def test_a_sum_of_masks_of_more_than_one_has_a_gradient() -> None:
+    shares = torch.tensor([0.7, 0.1, 0.1, 0.1]).view(1, 1, 4, 1)
+    together = torch.tensor([0.7, 0.0, 0.0, 0.3]).view(1, 1, 4, 1)
+    rest = torch.tensor([[[1.0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0], [0, 1, 1, 1]]])
+    masks = torch.full((1, 1, 4, 1), 0.5, requires_grad=True)
+    loss = mask_loss(masks, together, torch.ones(1, 1), rest)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert masks.grad is not None
+    assert bool((masks.grad[:, :, 1:] > 1e-3).all())  # less of each
+    assert float(masks.grad[:, :, 0]) < -1e-3  # more of the voice
+    assert float(mask_loss(shares, together, torch.ones(1, 1), rest)) == pytest.approx(0, abs=1e-6)
+
+
 def test_what_is_not_audible_does_not_count() -> None:
     shares, targets = case()
     weight = torch.ones(3, 7)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,12 @@ from separate.training.instruments import Instrument, Shot, play, synthesizer
 from separate.training.library import Library, build_library
 from separate.training.singing import Voices, make_vocals
 from separate.training.synth import make_song
-from tests.training.corpora import RATE, tone
+from tests.training.corpora import RATE, midi_file, struck, tone
 
 
 @pytest.fixture(scope="module")
 def library(corpus: Path) -> Library:
-    return build_library(read_manifest(corpus))
+    return build_library(read_manifest(corpus), 6.0)
 
 
 def pitch_of(x: torch.Tensor) -> float:
@@ -45,6 +46,14 @@ def test_a_manifest_that_is_wrong_is_named(tmp_path: Path) -> None:
         read_manifest(tmp_path)
 
 
+def test_manifests_as_spreadsheets_write_them(tmp_path: Path) -> None:
+    (tmp_path / "manifest.csv").write_text("path,stem\na.wav,bass\n", "utf-8-sig")
+    assert [clip.path.name for clip in read_manifest(tmp_path)] == ["a.wav"]
+    (tmp_path / "manifest.csv").write_text("path,stem\nG\xe9rard.wav,bass\n", "latin-1")
+    with pytest.raises(InputError, match=r"manifest\.csv: is not a table in UTF-8"):
+        read_manifest(tmp_path)
+
+
 def test_decode_says_what_it_cannot_read(corpus: Path, tmp_path: Path) -> None:
     assert decode(corpus / "drums/kick.wav").shape == (1, int(0.2 * RATE))
     (tmp_path / "a.wav").write_text("no sound")
@@ -58,17 +67,51 @@ def test_library_sorts_the_corpus(library: Library) -> None:
     assert [(i.name, len(i.shots)) for i in library.basses + library.others] == [("guitar", 5), ("guitar", 5)]
     assert [path.name for path in library.grooves + library.songs] == ["groove.mid", "song.mid"]
     with pytest.raises(InputError, match="no drum hits"):
-        build_library([])
+        build_library([], 6.0)
 
 
 def test_a_corrupt_sample_is_named_and_left_out(corpus: Path, tmp_path: Path) -> None:
     (tmp_path / "kick.wav").write_text("no sound")
     broken = Clip(tmp_path / "kick.wav", "drums", "one-shot", "kick", None, "mine", "permissive", 0.1)
     said: list[str] = []
-    library = build_library([broken, *read_manifest(corpus)], said.append)
+    library = build_library([broken, *read_manifest(corpus)], 6.0, said.append)
     assert set(library.drums["kick"]) == {"ours"}
     assert len(said) == 1
     assert said[0].startswith(f"skipped {tmp_path}/kick.wav")
+
+
+def test_scores_of_which_no_song_can_be_made(corpus: Path, tmp_path: Path) -> None:
+    clips, said = read_manifest(corpus), list[str]()
+    with pytest.raises(InputError, match=r"no scores of more than 120 s with tracks MELODY and PIANO"):
+        build_library(clips, 100.0, said.append)
+    (tmp_path / "broken.mid").write_bytes(b"MThd")
+    broken = Clip(tmp_path / "broken.mid", "mix", "song", "", None, "mine", "permissive", 0)
+    library = build_library([*clips, broken], 6.0, said.append)
+    assert [path.name for path in library.songs] == ["song.mid"]
+    assert [line.startswith(f"skipped {tmp_path}/broken.mid") for line in said] == [True]
+    midi_file(tmp_path / "short.mid", [("Drums", [e for i in range(20) for e in struck(i * 120, 36, 60, 9)])])
+    short = [replace(c, path=tmp_path / "short.mid") if c.path.name == "groove.mid" else c for c in clips]
+    with pytest.raises(InputError, match=r"no drum patterns of more than 16 hits and 6 s"):
+        build_library(short, 6.0, said.append)
+
+
+def test_few_sounds_are_enough(corpus: Path) -> None:
+    """What a kit lacks is computed, and so are instruments; names need only begin as roles do."""
+    names = {"kick.wav": "kick-808", "hihat-closed.wav": "hihat"}
+    clips = [
+        replace(clip, instrument=names.get(clip.path.name, clip.instrument))
+        for clip in read_manifest(corpus)
+        if clip.path.suffix == ".mid" or clip.path.name in names
+    ]
+    library = build_library(clips, 6.0)
+    assert set(library.drums) == {"kick", "hihat-closed"}
+    assert not library.others
+    assert not library.basses
+    for seed in range(2):
+        made = make_song(library, np.random.default_rng(seed), 3.0)
+        assert all(x.square().mean().sqrt() > 0.01 for x in made.values())
+    without = build_library([clip for clip in clips if clip.path.name != "kick.wav"], 6.0)
+    assert make_song(without, np.random.default_rng(0), 3.0)["drums"].any()
 
 
 @pytest.mark.parametrize("pitch", [57, 60, 66])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,31 @@ def test_songs_come_back_as_they_were(tmp_path: Path) -> None:
     both = pool.read(song, ["vocals", "other"], 0, 5000, natural=True)
     assert torch.allclose(both, stems["vocals"] + stems["other"], atol=1e-3)
     assert not [path for path in (tmp_path / "songs").iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no other system lists what is open")
+def test_stems_leave_no_files_open(tmp_path: Path) -> None:
+    """A pool has thousands, and systems let a process have 1024 or 256."""
+    for number in range(20):
+        add_song(tmp_path / f"songs/{number}", {"vocals": torch.rand(2, 100), "other": torch.rand(2, 100)})
+    before = len(os.listdir("/proc/self/fd"))
+    pool = open_pool(tmp_path)
+    assert all(stem.shape == (2, 100) for song in pool.songs for stem in song.stems.values())
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_pool_in_a_folder_that_is_called_by_no_text(tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    add_song(folder / "songs/0", {"vocals": torch.ones(2, 10), "other": torch.rand(2, 10)})
+    [song] = open_pool(folder).songs
+    assert song.stems["vocals"].float().std() == 0
+
+
+def test_stems_of_another_kind_are_refused(tmp_path: Path) -> None:
+    add_song(tmp_path / "songs/0", {"vocals": torch.ones(2, 10), "other": torch.rand(2, 10)})
+    np.save(tmp_path / "songs/0/vocals.npy", np.ones((2, 10)))
+    with pytest.raises(InputError, match=r"vocals\.npy: is not \(channel, time\) in float16"):
+        open_pool(tmp_path)
 
 
 def test_whoever_adds_a_song_second_goes_on(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_a_run_remembers_where_its_songs_are(songs: Path, tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path / "elsewhere")
     said: list[str] = []
     assert run_recipe(changed(TINY, steps=4), [], tmp_path / "parts", say=said.append)
-    assert said[0] == "2 songs to learn from, 0.0 h; 1 to validate with"
+    assert said[0] == "songs: 2 to learn from, 0.0 h; 1 to validate with"
     assert not [line for line in said if "began with" in line]
     assert same(tmp_path / "whole", tmp_path / "parts")
     assert sorted(path.name for path in (tmp_path / "parts").glob("[!.]*") if path.is_dir()) == []
@@ -88,6 +88,21 @@ def test_a_run_remembers_where_its_songs_are(songs: Path, tmp_path: Path, monkey
     assert "the songs to validate with are not those that the run began with" in said
     assert "the pool is not the one that the run began with" in said
     assert "the data are not those that the run began with" not in said
+
+
+def test_songs_to_validate_with_are_not_learnt_from(songs: Path, tmp_path: Path) -> None:
+    """A pool of a run with the same --valid holds those songs too."""
+    write_song(tmp_path / "valid/a", registers(0.5, 7))
+    run_recipe(changed(TINY, steps=1), [songs], tmp_path / "first", valid=tmp_path / "valid", say=quiet)
+    said: list[str] = []
+    pool = tmp_path / "first/pool"
+    run_recipe(changed(TINY, steps=1), [pool], tmp_path / "second", valid=tmp_path / "valid", say=said.append)
+    assert said[:2] == [
+        "songs of --valid that are not learnt from: 1",
+        "songs: 2 to learn from, 0.0 h; 1 to validate with",
+    ]
+    run_recipe(changed(TINY, steps=1), [songs], tmp_path / "third", valid=songs, say=said.append)
+    assert any(line.startswith("the songs to validate with are those to learn from") for line in said)
 
 
 def test_older_states_know_their_data_only(songs: Path, tmp_path: Path) -> None:
@@ -158,7 +173,7 @@ def test_a_run_leaves_checkpoints_and_logs(songs: Path, tmp_path: Path) -> None:
     assert 0 <= float(log[-1].split(",")[4]) < 1
     assert validation[0] == "step,minutes,loss,vocals,drums,bass,other"
     assert [row.split(",")[0] for row in validation[1:]] == ["20", "40"]
-    assert said[0].startswith("1 songs to learn from, 0.0 h; 1 to validate with")
+    assert said[0].startswith("songs: 1 to learn from, 0.0 h; 1 to validate with")
     assert any("validation loss" in line and "(best); SDR in dB: vocals" in line for line in said)
 
 

@@ -70,7 +70,7 @@ def test_a_batch_in_pieces_gives_the_same_gradients(pool: Path) -> None:
         assert torch.allclose(one.grad, other.grad, rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize("share", [{"accumulate": 2}, {"workers": 2}, {"workers": 3}])
+@pytest.mark.parametrize("share", [{"accumulate": 2}, {"workers": 2}, {"workers": 3}, {"workers": 2, "accumulate": 2}])
 def test_pieces_of_unequal_size_count_by_their_mixes(pool: Path, share: dict[str, int]) -> None:
     model = {"n_fft": 512, "hop": 128, "width": 32, "groups": 4}
     recipe = dataclasses.replace(
