@@ -38,17 +38,21 @@ class DilatedGRU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Run both directions: (time, batch, width) -> (time, batch, width)."""
         if not inferring(x):
-            ahead, back = self.folded((self.ahead, x, False)), self.folded((self.back, x.flip(0), False)).flip(0)
-            return torch.cat([ahead, back], 2) if self.concat else ahead + back
-        ahead, back = side_by_side(self.folded, [(self.ahead, x, False), (self.back, x, True)])
+            ahead, back = self.folded((self.ahead, x, False, None)), self.folded((self.back, x.flip(0), False, None))
+            return torch.cat([ahead, back.flip(0)], 2) if self.concat else ahead + back.flip(0)
+        # What threads free does not become the next layer's, and new memory takes as long as the arithmetic on it.
+        size = len(x) + -len(x) % self.dilation, x.shape[1], self.ahead.hidden_size
+        places = x.new_empty(size), x.new_empty(size)
+        ahead, back = side_by_side(self.folded, [(self.ahead, x, False, places[0]), (self.back, x, True, places[1])])
         return torch.cat([ahead, back], 2) if self.concat else ahead.add_(back)
 
-    def folded(self, direction: tuple[nn.GRU, Tensor, bool]) -> Tensor:
+    def folded(self, direction: tuple[nn.GRU, Tensor, bool, Tensor | None]) -> Tensor:
         """Run one direction over the interleaved sequences: (time, batch, width) -> (time, batch, hidden).
 
-        The padding of the fold must not reach the state: it comes last, or first for a GRU that runs backwards.
+        The padding of the fold must not reach the state: it comes last, or first for a GRU that runs backwards. For
+        inference the answer, and its padding, may have a place.
         """
-        gru, x, backwards = direction
+        gru, x, backwards, place = direction
         time, batch, width = x.shape
         k = self.dilation
         padding = -time % k
@@ -56,7 +60,10 @@ class DilatedGRU(nn.Module):
             ends = (padding, 0) if backwards else (0, padding)
             x = F.pad(x, (0, 0, 0, 0, *ends))  # (rows · k, batch, width)
         x = x.reshape(-1, k * batch, width)  # (rows, k · batch, width)
-        y = recur(gru, x, backwards=backwards) if inferring(x) else gru(x)[0]
+        if inferring(x):
+            y = recur(gru, x, backwards=backwards, y=None if place is None else place.view(len(x), k * batch, -1))
+        else:
+            y = gru(x)[0]
         y = y.reshape(-1, batch, y.shape[2])
         return y[padding:] if backwards else y[:time]
 

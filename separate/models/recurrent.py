@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from separate.device import worthwhile
-from separate.models.inference import LEAST, ROWS, Product, coarse, inferring, orders
+from separate.models.inference import LEAST, ROWS, Product, coarse, inferring, orders, tanh
 from separate.models.through_time import remember_through_time
 
 __all__ = ["recur", "remember"]
@@ -36,11 +36,11 @@ WIDE = 1536
 LEARNS = 1024
 
 
-def recur(gru: nn.GRU, x: Tensor, fed_back: bool = False, backwards: bool = False) -> Tensor:
+def recur(gru: nn.GRU, x: Tensor, fed_back: bool = False, backwards: bool = False, y: Tensor | None = None) -> Tensor:
     """Run a GRU that starts at zero, with the first step or the last one: (step, row, inputs) -> (step, row, hidden).
 
     Products are computed in the precision of x, or of `torch.autocast`, the state in float32 or better. If the input is
-    fed back, it is added to the state after every step.
+    fed back, it is added to the state after every step. The answer may find its place in `y`.
     """
     low = coarse(x)
     if not fed_back and not orders() and low in (torch.float32, torch.float64):
@@ -49,7 +49,8 @@ def recur(gru: nn.GRU, x: Tensor, fed_back: bool = False, backwards: bool = Fals
     of_input = Product(weight_x, bias_x, low, ROWS)
     of_state = Product(weight_h, bias_h, low, x.shape[1])
     fine, hidden = torch.promote_types(x.dtype, torch.float32), gru.hidden_size
-    y = x.new_empty(*x.shape[:2], hidden)
+    if y is None:
+        y = x.new_empty(*x.shape[:2], hidden)
     h = torch.zeros(x.shape[1], hidden, dtype=fine)
     turn = turned(backwards)
     for inputs, outputs, gates in blocks(x, y, of_input, low, turn):
@@ -57,7 +58,7 @@ def recur(gru: nn.GRU, x: Tensor, fed_back: bool = False, backwards: bool = Fals
         for now, now_rz, now_n, out in turn(list(zip(inputs, x_rz, x_n, outputs, strict=True))):
             h_rz, h_n = torch.split(of_state(h.to(low)).to(fine), [2 * hidden, hidden], 1)
             r, z = (now_rz + h_rz).sigmoid_().chunk(2, 1)
-            n = torch.addcmul(now_n, r, h_n).tanh_()
+            n = tanh(torch.addcmul(now_n, r, h_n))
             h = torch.lerp(n, h, z, out=out) if out.dtype == fine else torch.lerp(n, h, z)  # n + z (h − n)
             if fed_back:
                 h += now
@@ -103,8 +104,8 @@ def one_direction(weights: Sequence[Tensor], x: Tensor, y: Tensor, backwards: bo
     for _, outputs, gates in blocks(x, y, of_input, low, turn):
         for now, out in turn(list(zip(gates, outputs, strict=True))):
             i, f, n, o = (now + of_state(h.to(low)).to(fine)).chunk(4, 1)
-            c = torch.addcmul(f.sigmoid() * c, i.sigmoid(), n.tanh())
-            h = o.sigmoid() * c.tanh()
+            c = torch.addcmul(f.sigmoid() * c, i.sigmoid(), tanh(n))
+            h = o.sigmoid() * tanh(c.clone())
             out.copy_(h)
 
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from separate.models import inference
-from separate.models.inference import Product, gelu, plus
+from separate.models.inference import Product, gelu, plus, tanh
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
@@ -63,3 +63,13 @@ def test_gelu_is_in_its_place_only_without_gradients() -> None:
         z = x.clone()
         assert gelu(z).data_ptr() == z.data_ptr()
         torch.testing.assert_close(z, y, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("width", [32, 96, 8, 33])
+def test_tanh_does_not_depend_on_other_rows(width: int) -> None:
+    x = torch.randn(7, width, generator=torch.Generator().manual_seed(0)) * 3
+    y = tanh(x.clone())
+    torch.testing.assert_close(y, x.double().tanh().float(), rtol=0, atol=3e-7)
+    for rows in range(1, 7) if width % 32 == 0 else (2, 4):
+        assert torch.equal(tanh(x[:rows].clone()), y[:rows])
+    assert tanh(torch.tensor([-200.0, 200.0] * 16)).tolist() == [-1, 1] * 16
