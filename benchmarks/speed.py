@@ -58,11 +58,11 @@ class Row:
 
 ROWS = {
     "demucs": Row("demucs", 130, 4, 10, {}, spectral=False),
-    "htdemucs": Row("htdemucs", 48, 1, 7.8, {}, spectral=False),
+    "htdemucs": Row("htdemucs", 60, 1, 7.8, {}, spectral=False),
     "open-unmix": Row("open-unmix", 120, 4, 30, {}),
     "d2-gru": Row("d2-gru", 240, 16, 2, {}),
-    "mad": Row("mad", 40, 1, 10, {}),
-    "cws": Row("cws-unet", 24, 1, 10, {"bands": 8}),
+    "mad": Row("mad", 90, 1, 10, {}),
+    "cws": Row("cws-unet", 60, 1, 10, {"bands": 8}),
 }
 
 

@@ -197,7 +197,7 @@ def resuming() -> str:
 def doer(options: Options, output: Output, reporter: Reporter, interrupted: Callable[[], None]) -> Doer:
     """Get those ready who separate: this process, or several."""
     from separate.audio.url import location
-    from separate.cli.process import settle, tune
+    from separate.cli.process import importing, settle, tune
 
     if options.cluster:
         from separate.cli.cluster import cluster_doer
@@ -223,8 +223,9 @@ def doer(options: Options, output: Output, reporter: Reporter, interrupted: Call
         return partial(workers.run, crew=crew, notice=reporter.once, progress=progress)
     tidy = tune()
 
-    from separate.batch import local
-    from separate.separator import Separator
+    with importing():
+        from separate.batch import local
+        from separate.separator import Separator
 
     separator = Separator(**settings, device=devices[0], say=reporter.notice)
     shown = partial(progress, tidy=tidy)

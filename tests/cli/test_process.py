@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
 import pytest
 
-from separate.cli.process import LOOK, SETTLED, Tidy, interruptible
+from separate.cli.process import LOOK, SETTLED, Tidy, importing, interruptible
 
 FAULTS = """
 import resource, sys
@@ -37,6 +39,13 @@ def faults(how: str) -> int:
 
 def test_freed_memory_is_kept_for_the_next_tensor() -> None:
     assert faults("tuned") * 10 < max(faults("plain"), 50)
+
+
+def test_garbage_is_looked_for_again_after_imports_even_those_that_fail() -> None:
+    with suppress(ImportError), importing():
+        assert not gc.isenabled()
+        raise ImportError
+    assert gc.isenabled()
 
 
 def test_what_is_more_than_at_first_is_handed_back(tmp_path: Path) -> None:
