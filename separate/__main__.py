@@ -1,5 +1,5 @@
 """`python -m separate` is `separate`."""
 
-from separate.cli import main
+from separate.cli import process
 
-main()
+process()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import queue
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from math import log2
 from typing import Any, BinaryIO
@@ -115,7 +115,7 @@ class Separator:
         elif wiener is not None or griffin_lim is not None:
             raise UsageError("wiener and griffin_lim are settings of a checkpoint; set them in the model object itself")
         # Dropout and batch norms of one's own model may be set to train still.
-        self.model = model.to(self.device).eval() if isinstance(model, torch.nn.Module) else model
+        self.model: Any = model.to(self.device).eval() if isinstance(model, torch.nn.Module) else model
         self.sources: tuple[str, ...] = tuple(model.sources)
         self.sample_rate: int = model.sample_rate
         self.sums: bool = model.sums
@@ -223,16 +223,32 @@ class Separator:
         sources = len(self.sources)
         return rows.reshape(sources, rows.shape[0] // sources, rows.shape[1])
 
-    def _process(self, mix: Tensor, *told: Any) -> Tensor:
+    def _process(self, mix: Tensor, *told: Any) -> Iterable[Tensor]:
         """Run the model on a batch of chunks: (batch, channel, time) -> (batch, source, channel, time).
 
         More than two channels are separated in pairs, first and second, third and fourth, and so on; a last odd one
         alone. So every model takes every layout.
         """
-        low = self.dtype != torch.float32
-        with torch.inference_mode(), torch.autocast(self.device.type, self.dtype) if low else nullcontext():
+        if mix.shape[1] <= 2 and hasattr(self.model, "each"):
+            return self._each(self.model.each(mix, *told))
+        with self._inference():
             pairs = [self.model(mix[:, i : i + 2], *told) for i in range(0, mix.shape[1], 2)]
             return torch.cat(pairs, 2) if len(pairs) > 1 else pairs[0]
+
+    def _each(self, stems: Iterator[Tensor]) -> Iterator[Tensor]:
+        """Run a model that finishes its chunks one after the other; the caller between them is none of its business."""
+        while True:
+            with self._inference():
+                stem = next(stems, None)
+            if stem is None:
+                return
+            yield stem
+
+    @contextmanager
+    def _inference(self) -> Iterator[None]:
+        low = self.dtype != torch.float32
+        with torch.inference_mode(), torch.autocast(self.device.type, self.dtype) if low else nullcontext():
+            yield
 
 
 def choose_chunking(model: Any, segment: float | None, overlap: float | None, shifts: int, batch: int) -> Chunking:

@@ -9,8 +9,9 @@ Some models are also given what is `around` a chunk, silence beyond the song's e
 Then a chunk begins at every hop, up to the last one before the end, as the authors of Demucs cut songs.
 
 Only what a batch of chunks needs is in memory. The model is any callable from (batch, channel, time) to (batch,
-source, channel, time); nothing here knows an architecture or a file. When the device runs out of memory the batch is
-halved, then the segment, and the same samples are tried again: nothing that was computed is lost.
+source, channel, time), or to one chunk's stems after the other; nothing here knows an architecture or a file. When the
+device runs out of memory the batch is halved, then the segment, and the same samples are tried again: nothing that was
+computed is lost.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from separate.errors import DeviceMemoryError
 __all__ = ["Chunking", "Fifo", "ahead", "out_of_memory", "stream"]
 
 T = TypeVar("T")
-Process = Callable[..., Tensor]
+Process = Callable[..., Iterable[Tensor]]
 
 
 @dataclass(frozen=True)
@@ -110,22 +111,30 @@ def stream(
         if last:
             after[-1] = 0
         used = [range(begin, min(length, chunking.segment - end)) for begin, end in zip(before, after, strict=True)]
-        try:
-            stems = process(chunks.to(device), *around, *([used] if chunking.trims else []))
-            stems = stems.to("cpu", torch.float32)  # (chunk, source, channel, time)
-        except (RuntimeError, MemoryError) as error:
-            chunking = back_off(chunking, error, say)
-            continue
-        for i, stem in enumerate(stems):
-            out.add(stem, position + starts[i], fade(chunking.segment, before[i], after[i], length))
-            ends = last and i == len(stems) - 1
+        stems = iterated(process, chunks.to(device), *around, *([used] if chunking.trims else []))
+        for i, start in enumerate(starts):
+            try:
+                stem = next(stems).to("cpu", torch.float32)  # (source, channel, time)
+            except (RuntimeError, MemoryError) as error:
+                less, hops, last = back_off(chunking, error, say), i * chunking.hop, False
+                break
+            out.add(stem, position + start, fade(chunking.segment, before[i], after[i], length))
+            del stem  # it may be a part of all
+            ends = last and i == len(starts) - 1
             yield out.take(position + (left if ends else (i + 1) * chunking.hop + chunking.context))
-        del chunks, stems, stem  # before the model needs memory again
+        else:
+            less = chunking
+        del chunks, stems  # before the model needs memory again
         if last:
             return
-        position += hops
+        position, chunking = position + hops, less
         behind = min(position, chunking.segment) if chunking.even else 0
         song.skip(position - behind - song.position)
+
+
+def iterated(process: Process, *told: Any) -> Iterator[Tensor]:
+    """Run the model when its first stems are asked for."""
+    yield from process(*told)
 
 
 def deal(held: Tensor, behind: int, chunking: Chunking, ended: bool) -> tuple[Tensor, list[int]]:

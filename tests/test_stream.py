@@ -228,6 +228,42 @@ def test_other_errors_of_the_model_are_not_taken_for_lack_of_memory() -> None:
         whole([torch.rand(2, 1000)], broken, Chunking(100))
 
 
+@pytest.mark.parametrize("even", [False, True])
+@pytest.mark.parametrize("fails", [0, 1, 4])
+def test_chunks_may_come_one_by_one_and_none_is_computed_twice_when_memory_runs_out(fails: int, even: bool) -> None:
+    song, seen = torch.rand(2, 61_000), []
+
+    def one_by_one(mix: Tensor) -> Iterator[Tensor]:
+        for i, chunk in enumerate(mix):
+            if len(mix) > 3 and i == fails:
+                raise torch.OutOfMemoryError("out of memory")
+            seen.append(chunk.clone())
+            yield chunk[None]
+
+    said: list[str] = []
+    chunking = Chunking(segment=10_000, context=1000, overlap=0.1, batch=6, even=even)
+    out = whole(blocks(song, 777), one_by_one, chunking, say=said.append)
+    assert (out[0] - song).abs().max() < 1e-6
+    assert said == ["out of memory: going on with 3 instead of 6 chunks at once"]
+    starts = [round(float((song[0] - chunk[0, 0]).abs().argmin())) for chunk in seen]
+    assert len(starts) == len(set(starts)) == 9
+
+
+def test_nothing_is_computed_before_it_is_needed() -> None:
+    """Of a batch whose chunks come one by one, the first one's samples come out before the second one is computed."""
+    computed = 0
+
+    def one_by_one(mix: Tensor) -> Iterator[Tensor]:
+        nonlocal computed
+        for chunk in mix:
+            computed += 1
+            yield chunk[None]
+
+    out = stream([torch.rand(2, 50_000)], one_by_one, Chunking(segment=10_000, overlap=0.1, batch=5))
+    assert next(out).shape[-1] > 0
+    assert computed == 1
+
+
 def test_stream_holds_no_more_than_a_batch() -> None:
     """What has been read but not yet come out stays below a batch of chunks, however long the song."""
     read = out = most = 0

@@ -95,7 +95,7 @@ class StemWriter:
         self._spool: _Spool | None = None
         self._set = file_set(paths, force=force)
         self._folder = next(iter(self._set.temporary.values())).parent
-        self._threads = ThreadPoolExecutor(len(paths), thread_name_prefix="encoder")
+        self._threads = ThreadPoolExecutor(len(paths) + 1, thread_name_prefix="encoder")  # and the spool
         try:
             self._open()
             if gains or self._rescales:
@@ -135,12 +135,13 @@ class StemWriter:
             shapes = ", ".join(f"{name} {block.shape}" for name, block in blocks.items())
             raise ValueError(f"stems must have {self._channels} channels and one length: {shapes}")
         self._frames += next(iter(blocks.values())).shape[1]
-        if self._spool is not None:
-            self._spool.write(blocks.values())
+        spooled = self._threads.submit(self._spool.write, blocks.values()) if self._spool is not None else None
         if self._rescales and self.peak > 1:  # everything will be encoded again from the spool
             self._drop_files()
         else:
             self._encode(blocks)
+        if spooled is not None:
+            spooled.result()
 
     def _measured(self, name: str, block: NDArray[np.float32]) -> NDArray[np.float32]:
         """Take the block's peak into account, and make silence of what is not a number."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import sys
@@ -22,7 +23,7 @@ from separate.cli.train import train_command
 from separate.cli.watch import watch_command
 from separate.errors import SeparateError
 
-__all__ = ["app", "main"]
+__all__ = ["app", "main", "process"]
 
 DEFAULT = "separate-songs"  # how the default command is called inside; nobody types it
 EPILOG = """Other commands: [bold]separate models[/bold], [bold]separate models show NAME[/bold], \
@@ -87,6 +88,23 @@ app.command("watch", cls=Command)(watch_command)
 app.command("player", cls=Command)(player_command)
 app.command("convert", cls=Command)(convert_command)
 app.command("publish", cls=Command)(publish_command)
+
+
+def process() -> None:
+    """Run the command line as a process of its own, which ends without being taken apart.
+
+    Python, torch and the libraries of cards take about a second to free what the system frees anyway.
+    """
+    try:
+        main()
+    except SystemExit as leaving:
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (OSError, ValueError):  # Python itself has words and a code for it
+                raise leaving from None
+        os._exit(leaving.code if isinstance(leaving.code, int) else 0)
 
 
 def main() -> None:

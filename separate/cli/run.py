@@ -16,6 +16,8 @@ from separate.cli.options import MANY, TALK, Options, option, part, with_options
 from separate.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from separate.batch.job import Job, Output, Progress
     from separate.batch.journal import Made, Records
     from separate.batch.mixdown import Mixdown
@@ -72,6 +74,8 @@ def run_command(
     if stdout and len(jobs) > 1:
         raise UsageError("--out - writes one stem of one song, and there are more: choose one")
 
+    from concurrent.futures import ThreadPoolExecutor
+
     from separate.cli.process import interruptible
     from separate.cli.progress import Reporter
 
@@ -79,11 +83,15 @@ def run_command(
     with interruptible() as interrupted:
         if dry_run:
             return show_plan(jobs, options, output, reporter)
+        # To hash a large checkpoint takes as long as to import torch: one beside the other.
+        made = ThreadPoolExecutor(1).submit(how_made, options)
         do = doer(options, output, reporter, interrupted)
-        return work(jobs, do, options, output, reporter)
+        return work(jobs, do, made, options, output, reporter)
 
 
-def work(jobs: Sequence[Job], do: Doer, options: Options, output: Output, reporter: Reporter) -> int:
+def work(
+    jobs: Sequence[Job], do: Doer, made: Future[Made], options: Options, output: Output, reporter: Reporter
+) -> int:
     """Look at all songs, separate them, and sum up; return the exit code."""
     from separate.audio.url import location
     from separate.batch.existing import Known, sweep
@@ -94,7 +102,7 @@ def work(jobs: Sequence[Job], do: Doer, options: Options, output: Output, report
 
     out = location(options.out)
     folder = journal_folder(out, options.journal)
-    with Journal(folder, how_made(options), out) if not output.stdout else nullcontext() as journal, reporter:
+    with Journal(folder, made.result(), out) if not output.stdout else nullcontext() as journal, reporter:
         if journal:
             sweep(journal.records, out)
             known = Known(out, journal.records, journal.made, options.existing, options.resume)

@@ -4,8 +4,8 @@ Each source `j` is modelled as Gaussian, with a power `v_j` in each bin and fram
 in each bin. Both are measured on the current estimates `y_j`, and the best estimates under that model replace them:
 
     y_j = m_j x / |x|                       `initial_estimates`: magnitudes with the mixture's phase; then, repeatedly:
-    v_j = mean over channels of |y_j|²      `power`
-    R_j = Σ_t y_j y_jᴴ / (ε + Σ_t v_j)      `spatial_covariance`
+    v_j = mean over channels of |y_j|²      `model`, of the first estimates of two channels `initial_model`
+    R_j = Σ_t y_j y_jᴴ / (ε + Σ_t v_j)
     C   = Σ_j v_j R_j + n I                 `mixture_covariance`
     z   = C⁻¹ x                             `whiten`
     y_j = v_j R_j z                         `separate_sources`
@@ -79,12 +79,12 @@ def _filter_bins(song: Tensor, claim: Tensor, estimate: Tensor, iterations: int,
     """Do all steps for a few bins."""
     x = _to_rows(song[:, bins])
     m = claim[:, :, bins].movedim(2, 0).to(torch.float64, memory_format=torch.contiguous_format)
-    y = initial_estimates(m, x)
+    y = None if iterations and len(song) == 2 else initial_estimates(m, x)
     for _ in range(iterations):
-        v = power(y)
-        R = spatial_covariance(y, v, EPS * loudness)
+        v, R = initial_model(m, x, EPS * loudness) if y is None else model(y, EPS * loudness)
         C = mixture_covariance(v, R, EPS**0.5 * loudness)
         y = separate_sources(v, R, whiten(C, x, EPS**0.5 * loudness))
+    assert y is not None
     _from_rows(y, estimate[:, :, bins])
 
 
@@ -105,12 +105,38 @@ def share_residual(mixture: Tensor, estimates: Tensor, source_dim: int = -4) -> 
 
 def initial_estimates(m: Tensor, x: Tensor) -> Tensor:
     """Join magnitudes m (bin, source, channel, frame) with the phase of the mixture x (bin, row, frame)."""
+    return (m.unsqueeze(2) * phase(x).unsqueeze(1)).flatten(2, 3)  # (bin, source, row, frame)
+
+
+def phase(x: Tensor) -> Tensor:
+    """Take the phase of x (bin, row, frame) as numbers of magnitude 1: (bin, 2, channel, frame)."""
     real, imag = x.chunk(2, dim=1)  # (bin, channel, frame)
     squared = real.square().addcmul_(imag, imag)
     silent = squared == 0  # The phase of zero is zero, as everywhere else.
     gain = squared.rsqrt_().masked_fill_(silent, 0)
-    phase = torch.stack([(real * gain).add_(silent), imag * gain], dim=1)  # (bin, 2, channel, frame)
-    return (m.unsqueeze(2) * phase.unsqueeze(1)).flatten(2, 3)  # (bin, source, row, frame)
+    return torch.stack([(real * gain).add_(silent), imag * gain], dim=1)
+
+
+def model(y: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
+    """Measure estimates y (bin, source, row, frame): their power and their spatial covariance."""
+    v = power(y)
+    return v, spatial_covariance(y, v, eps)
+
+
+def initial_model(m: Tensor, x: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
+    """Measure the initial estimates of two channels, which need not be there for it.
+
+    What they have of the mixture's phase is one and the same for all sources: y₁ y₂* = m₁ m₂ p₁ p₂*.
+    """
+    squares = m.square()  # (bin, source, channel, frame)
+    v = squares.sum(2).div_(2)
+    energy = squares.sum(3)  # (bin, source, channel)
+    (p1, p2), (p1_imag, p2_imag) = (part.unbind(1) for part in phase(x).unbind(1))  # (bin, frame)
+    turn = torch.stack([(p1 * p2).addcmul_(p1_imag, p2_imag), (p1_imag * p2).addcmul_(p1, p2_imag, value=-1)], dim=2)
+    both, both_imag = ((m[:, :, 0] * m[:, :, 1]) @ turn).unbind(2)  # (bin, source)
+    real = torch.stack([energy[..., 0], both, both, energy[..., 1]], dim=2)
+    imag = torch.stack([zero := torch.zeros_like(both), both_imag, -both_imag, zero], dim=2)
+    return v, _covariance(torch.unflatten(real, 2, (2, 2)), torch.unflatten(imag, 2, (2, 2)), v, eps)
 
 
 def power(y: Tensor) -> Tensor:
@@ -123,7 +149,11 @@ def spatial_covariance(y: Tensor, v: Tensor, eps: Tensor) -> Tensor:
     products = y @ y.mT  # (bin, source, row, row)
     above, below = products.chunk(2, dim=2)
     (real_real, real_imag), (imag_real, imag_imag) = above.chunk(2, dim=3), below.chunk(2, dim=3)
-    real, imag = real_real + imag_imag, imag_real - real_imag
+    return _covariance(real_real + imag_imag, imag_real - real_imag, v, eps)
+
+
+def _covariance(real: Tensor, imag: Tensor, v: Tensor, eps: Tensor) -> Tensor:
+    """Put parts (bin, source, channel, channel) into the real form of a matrix, over the sum of powers v."""
     R = torch.cat([torch.cat([real, -imag], dim=3), torch.cat([imag, real], dim=3)], dim=2)
     return R / (eps + v.sum(-1))[..., None, None]  # (bin, source, row, row)
 

@@ -25,10 +25,10 @@ from torch import Tensor, nn
 from separate.dsp.masks import ratio_mask
 from separate.dsp.stft import STFT, magnitude
 from separate.models.dilated import Conv, DilatedGRU
-from separate.models.inference import plus
+from separate.models.inference import Room, inferring, plus
 from separate.models.layers import Bands
 from separate.models.settings import check_choices, check_frames, check_least, check_post, check_sources
-from separate.models.spectral import Span, Used, spans, stems_from
+from separate.models.spectral import Span, Used, gathered, spans, stems_from
 
 __all__ = ["ABLATIONS", "D2GRU", "D2GRUConfig", "DilatedGRU"]
 
@@ -46,7 +46,7 @@ class D2GRUConfig:
     n_fft: int = 4096
     hop: int = 1024
     segment: float = 20.0  # seconds of a chunk
-    context: float = 1.0  # of which so many at either end are only surroundings
+    context: float = 0.5  # of which so many at either end are only surroundings
     bins: int = 0  # the net hears bins below this one; 0: all
     bands: int = 0  # and these averaged to so many bands, which its masks have too; 0: no averaging
     level: float = 0.0  # seconds to either side that decide how loud a frame is to it; 0: as loud as the song is
@@ -135,7 +135,15 @@ def layer(kind: str, config: D2GRUConfig, block: int) -> nn.Module:
         return DilatedGRU(config.width, config.gru_dilation[block], config.merge)
     if kind == "conv":
         return Conv(config.width, config.width, 3, config.conv_dilation[block], config.groups)
-    return Conv(config.width, config.width, 1) if kind == "pointwise" else nn.Identity()
+    return Conv(config.width, config.width, 1) if kind == "pointwise" else Nothing()
+
+
+class Nothing(nn.Module):
+    """No layer."""
+
+    def forward(self, x: Tensor, room: Room | None = None) -> Tensor:
+        """Return what came."""
+        return x
 
 
 class Block(nn.Module):
@@ -153,14 +161,16 @@ class Block(nn.Module):
         self.second = layer(config.layers[1], config, block)
         self.skip = config.skip
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Run both layers: (time, batch, width) -> (time, batch, width)."""
-        a = self.first(x)
+    def forward(self, x: Tensor, room: Room | None = None) -> Tensor:
+        """Run both layers: (time, batch, width) -> (time, batch, width); for inference in some room."""
+        a = self.first(x, room)
         if self.skip in ("dense", "residual"):
             a = a + x
-        out: Tensor = self.second(a)
+        out: Tensor = self.second(a, room)
         if self.skip != "none":
             out = plus(out, a)
+            if room:
+                room.leave(a, x, out)
         return plus(out, x) if self.skip in ("d2", "dense") else out
 
 
@@ -190,24 +200,46 @@ class D2GRU(nn.Module):
 
     def forward(self, mix: Tensor, used: Used = None) -> Tensor:
         """Separate: (batch, channel, time) -> (batch, source, channel, time), silent but for what is `used`."""
-        mixture = self.stft(mix)  # (batch, channel, bin, frame)
+        return gathered(self.each(mix, used), len(mix))
+
+    def each(self, mix: Tensor, used: Used = None) -> Iterator[Tensor]:
+        """Separate: (batch, channel, time) -> for each of the batch (source, channel, time), as above."""
         wiener, griffin_lim = self.config.wiener, self.config.griffin_lim
         parts = spans(mix, self.stft, used, griffin_lim)
-        return stems_from(mixture, self.songs(mixture, parts), self.stft, parts, wiener, griffin_lim)
+        return stems_from(self.songs(mix, parts), self.stft, parts, wiener, griffin_lim)
 
-    def songs(self, mixture: Tensor, parts: Sequence[Span]) -> Iterator[Tensor]:
-        """Estimate magnitudes with all songs at once in the net, but one after the other in full size.
+    def songs(self, mix: Tensor, parts: Sequence[Span]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Estimate magnitudes with all songs at once in the blocks, but one after the other in full size.
 
-        (batch, channel, bin, frame) -> for each of the batch (source, channel, bin, frame of its part).
+        (batch, channel, time) -> for each of the batch, of the frames of its part, the spectrogram (channel, bin,
+        frame) and magnitudes (source, channel, bin, frame). To transform a song twice costs less than memory for all.
         """
-        channels, hidden = mixture.shape[1], self.hidden(mixture)
+        channels = mix.shape[1]
+        frames = self.stft.frames(mix.shape[-1]) + max(self.config.gru_dilation, default=1)
+        room = Room(frames * len(mix) * channels * self.config.width, mix) if inferring(mix) else None
+        hidden = self.deep(self.shallow(mix, room), room)
         answer = self.output.answerer(hidden)
-        for song, of, part in zip(mixture, torch.split(hidden, channels, 1), parts, strict=True):
+        for song, of, part in zip(mix, torch.split(hidden, channels, 1), parts, strict=True):
             # One frame more to either side, which the last layer hears.
             first, stop = max(0, part.frames.start - 1), part.frames.stop + 1
             said = answer(of[first:stop])[part.frames.start - first :]  # (frame, channel, outputs)
             y = self.parts(said[: part.frames.stop - part.frames.start])
-            yield self.magnitudes(y.movedim(1, 0), song[..., part.frames])
+            mixture = self.stft(song)[..., part.frames]
+            yield mixture, self.magnitudes(y.movedim(1, 0), mixture)
+
+    def shallow(self, mix: Tensor, room: Room | None) -> Tensor:
+        """Run what comes before the blocks, where there is room on one song after the other.
+
+        (batch, channel, time) -> (frame, batch · channel, width).
+        """
+        if not room:
+            x: Tensor = self.input(self.listen(self.stft(mix)))
+            return x
+        layer = self.input.prepared(mix)
+        x = room.take(self.stft.frames(mix.shape[2]), *mix.shape[:2], self.config.width)
+        for song, out in zip(mix, x.unbind(1), strict=True):
+            out.copy_(layer(self.listen(self.stft(song[None]))))
+        return x.flatten(1, 2)
 
     def estimate(self, mixture: Tensor) -> Tensor:
         """Estimate every source's magnitudes from the mixture's spectrogram.
@@ -218,22 +250,28 @@ class D2GRU(nn.Module):
 
     def net(self, mixture: Tensor) -> Tensor:
         """Run the layers: (batch, channel, bin, frame) -> (batch, source, channel, bin or band, frame)."""
-        x = self.hidden(mixture)
+        x = self.deep(self.input(self.listen(mixture)))
         y = self.parts(self.output.answerer(x)(x))  # (batch · channel, source, bin or band, frame)
         return torch.unflatten(y, 0, (-1, mixture.shape[1])).transpose(1, 2)
 
-    def hidden(self, mixture: Tensor) -> Tensor:
-        """Run all layers but the last: (batch, channel, bin, frame) -> (frame, batch · channel, width)."""
+    def listen(self, mixture: Tensor) -> Tensor:
+        """Prepare for the net what it hears: (batch, channel, bin, frame) -> (frame, batch · channel, inputs)."""
         heard = self.heard(mixture)  # (batch, channel, bin or band, frame)
         gain = self.gain(heard) if self.config.level else None
         if self.config.sides:
             heard = torch.cat([heard, self.heard(mixture - mixture.mean(1, keepdim=True))], 2)
         if gain is not None:
             heard *= gain
-        x: Tensor = self.input(heard.flatten(0, 1).log1p_().permute(2, 0, 1))  # (frame, batch · channel, width)
+        return heard.flatten(0, 1).log1p_().permute(2, 0, 1)
+
+    def deep(self, x: Tensor, room: Room | None = None) -> Tensor:
+        """Run the blocks: (frame, batch · channel, width) -> (frame, batch · channel, width)."""
         active = self.config.active
         for block in self.blocks if active < 0 else self.blocks[:active]:
-            x = block(x)
+            y = block(x, room)
+            if room:
+                room.leave(x, y)
+            x = y
         return x
 
     def gain(self, heard: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from separate.dsp.parallel import side_by_side
-from separate.models.inference import ROWS, Product, coarse, inferring
+from separate.models.inference import ROWS, Product, Room, coarse, inferring
 from separate.models.recurrent import recur
 from separate.models.through_time import GRU
 
@@ -35,35 +35,41 @@ class DilatedGRU(nn.Module):
         self.ahead = GRU(width, hidden)
         self.back = GRU(width, hidden)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Run both directions: (time, batch, width) -> (time, batch, width)."""
+    def forward(self, x: Tensor, room: Room | None = None) -> Tensor:
+        """Run both directions: (time, batch, width) -> (time, batch, width); for inference in some room."""
         if not inferring(x):
             ahead, back = self.folded((self.ahead, x, False, None)), self.folded((self.back, x.flip(0), False, None))
             return torch.cat([ahead, back.flip(0)], 2) if self.concat else ahead + back.flip(0)
-        # What threads free does not become the next layer's, and new memory takes as long as the arithmetic on it.
-        size = len(x) + -len(x) % self.dilation, x.shape[1], self.ahead.hidden_size
-        places = x.new_empty(size), x.new_empty(size)
+        size = self.rows(len(x)), x.shape[1], self.ahead.hidden_size
+        room = room or Room(torch.Size(size).numel(), x)
+        places = room.take(*size), room.take(*size)  # what threads take themselves would be theirs
         ahead, back = side_by_side(self.folded, [(self.ahead, x, False, places[0]), (self.back, x, True, places[1])])
-        return torch.cat([ahead, back], 2) if self.concat else ahead.add_(back)
+        if self.concat:
+            y = torch.cat([ahead, back], 2)
+            room.leave(ahead)
+        else:
+            y = ahead.add_(back)
+        room.leave(back)
+        return y
+
+    def rows(self, time: int) -> int:
+        """Count so many frames with those that fill up the interleaved sequences."""
+        return -(-time // self.dilation) * self.dilation
 
     def folded(self, direction: tuple[nn.GRU, Tensor, bool, Tensor | None]) -> Tensor:
         """Run one direction over the interleaved sequences: (time, batch, width) -> (time, batch, hidden).
 
         The padding of the fold must not reach the state: it comes last, or first for a GRU that runs backwards. For
-        inference the answer, and its padding, may have a place.
+        inference the answer, and its padding, have a place.
         """
         gru, x, backwards, place = direction
         time, batch, width = x.shape
-        k = self.dilation
-        padding = -time % k
+        padding = self.rows(time) - time
         if padding:
             ends = (padding, 0) if backwards else (0, padding)
-            x = F.pad(x, (0, 0, 0, 0, *ends))  # (rows · k, batch, width)
-        x = x.reshape(-1, k * batch, width)  # (rows, k · batch, width)
-        if inferring(x):
-            y = recur(gru, x, backwards=backwards, y=None if place is None else place.view(len(x), k * batch, -1))
-        else:
-            y = gru(x)[0]
+            x = F.pad(x, (0, 0, 0, 0, *ends))  # (rows, batch, width)
+        x = x.reshape(-1, self.dilation * batch, width)  # (rows / k, k · batch, width)
+        y: Tensor = gru(x)[0] if place is None else recur(gru, x, False, backwards, place.view(*x.shape[:2], -1))
         y = y.reshape(-1, batch, y.shape[2])
         return y[padding:] if backwards else y[:time]
 
@@ -76,15 +82,19 @@ class Conv(nn.Module):
         padding = dilation * (kernel // 2)
         self.conv = nn.Conv1d(inputs, outputs, kernel, padding=padding, dilation=dilation, groups=groups)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve and rectify: (time, batch, inputs) -> (time, batch, outputs)."""
-        y = self.answerer(x)(x)
-        # Contiguous, as everything between convolutions is: products and sums of mixed layouts are slow.
-        return (F.leaky_relu_ if inferring(x) else F.leaky_relu)(y, 0.01).contiguous()
+    def forward(self, x: Tensor, room: Room | None = None) -> Tensor:
+        """Convolve and rectify: (time, batch, inputs) -> (time, batch, outputs); for inference in some room."""
+        return self.prepared(x, room)(x)
 
-    def answerer(self, like: Tensor) -> Callable[[Tensor], Tensor]:
+    def prepared(self, like: Tensor, room: Room | None = None) -> Callable[[Tensor], Tensor]:
+        """Find the fastest `forward` for tensors like this one, to be used for several."""
+        linear, rectified = self.answerer(like, room), F.leaky_relu_ if inferring(like) else F.leaky_relu
+        # Contiguous, as everything between convolutions is: products and sums of mixed layouts are slow.
+        return lambda x: rectified(linear(x), 0.01).contiguous()
+
+    def answerer(self, like: Tensor, room: Room | None = None) -> Callable[[Tensor], Tensor]:
         """Find the fastest `linear` for tensors like this one."""
-        return Taps(self.conv, like) if inferring(like) else self.linear
+        return Taps(self.conv, like, room) if inferring(like) else self.linear
 
     def linear(self, x: Tensor) -> Tensor:
         """Leave out the leaky ReLU: (time, batch, inputs) -> (time, batch, outputs)."""
@@ -98,8 +108,9 @@ class Taps:
     Frames then lie in memory as in a spectrogram, one after the other, and nothing has to be turned around.
     """
 
-    def __init__(self, conv: nn.Conv1d, like: Tensor) -> None:
+    def __init__(self, conv: nn.Conv1d, like: Tensor, room: Room | None = None) -> None:
         assert conv.bias is not None
+        self.room = room
         self.taps, self.dilation, self.padding = conv.kernel_size[0], conv.dilation[0], int(conv.padding[0])
         self.dtype, self.outputs, self.groups = coarse(like), conv.out_channels, conv.groups
         weight = conv.weight.transpose(1, 2).flatten(1)  # (output, tap · input of its group)
@@ -112,7 +123,8 @@ class Taps:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Convolve: (time, batch, inputs) -> (time, batch, outputs)."""
-        y = x.new_empty(*x.shape[:2], self.outputs)
+        size = *x.shape[:2], self.outputs
+        y = self.room.take(*size) if self.room else x.new_empty(size)
         starts = range(0, self.taps * self.dilation, self.dilation)
         for one, out in zip(x.unbind(1), y.unbind(1), strict=True):  # (time, inputs), (time, outputs)
             padded = F.pad(one.to(self.dtype), (0, 0, self.padding, self.padding))

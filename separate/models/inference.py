@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["LEAST", "ROWS", "Product", "coarse", "gelu", "inferring", "orders", "plus", "tanh"]
+__all__ = ["LEAST", "ROWS", "Product", "Room", "coarse", "gelu", "inferring", "orders", "plus", "tanh"]
 
 ROWS = 256  # of a product at a time, so that what comes out is still in the cache when it is needed
 
@@ -37,6 +37,30 @@ class Product:
             return torch.unflatten(F.linear(rows, self.weight, self.bias)[:-missing], 0, x.shape[:-1])
         y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.ordered, self.bias, "none", [], "")
         return y
+
+
+class Room:
+    """Places for large tensors of about one size, which those that are not needed any more leave to the next.
+
+    The system's allocator forgets where a tensor was: of a few that come and go it would find ever other places.
+    """
+
+    def __init__(self, numbers: int, like: Tensor) -> None:
+        self.numbers, self.like = numbers, like  # at most, in one place
+        self.places: dict[int, Tensor] = {}
+        self.free: list[Tensor] = []
+
+    def take(self, *shape: int) -> Tensor:
+        """Find a place for a new tensor."""
+        place = self.free.pop() if self.free else self.like.new_empty(self.numbers)
+        self.places[place.data_ptr()] = place
+        return place[: torch.Size(shape).numel()].view(shape)
+
+    def leave(self, x: Tensor, *others: Tensor) -> None:
+        """Give the place of `x` to the next, unless it is that of one of the `others` too, or none of ours."""
+        start = x.untyped_storage().data_ptr()
+        if start in self.places and all(start != other.untyped_storage().data_ptr() for other in others):
+            self.free.append(self.places.pop(start))
 
 
 def ordered(weight: Tensor, rows: int) -> Tensor | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from separate.dsp.griffinlim import griffin_lim
@@ -13,7 +14,7 @@ from separate.dsp.masks import apply_masks, ratio_mask
 from separate.dsp.stft import STFT, magnitude
 from separate.dsp.wiener import share_residual, wiener
 
-__all__ = ["Span", "Used", "separate_magnitudes", "spans", "stems_from"]
+__all__ = ["Span", "Used", "gathered", "separate_magnitudes", "spans", "stems_from"]
 
 Net = Callable[[Tensor], Iterable[Tensor]]
 Used = Sequence[range] | None  # samples of each chunk that will be used; None: all of them
@@ -31,8 +32,9 @@ def separate_magnitudes(
     """
     mixture = stft(mix)  # (batch, channel, bin, frame)
     parts = spans(mix, stft, used, gl_iterations)
-    magnitudes = (m[..., part.frames] for m, part in zip(net(magnitude(mixture)), parts, strict=True))
-    return stems_from(mixture, magnitudes, stft, parts, iterations, gl_iterations)
+    said = zip(mixture, net(magnitude(mixture)), parts, strict=True)
+    estimates = ((song[..., part.frames], m[..., part.frames]) for song, m, part in said)
+    return gathered(stems_from(estimates, stft, parts, iterations, gl_iterations), len(mix))
 
 
 @dataclass(frozen=True)
@@ -61,30 +63,36 @@ def spans(mix: Tensor, stft: STFT, used: Used, gl_iterations: int) -> list[Span]
 
 
 def stems_from(
-    mixture: Tensor,
-    magnitudes: Iterable[Tensor],
+    estimates: Iterable[tuple[Tensor, Tensor]],
     stft: STFT,
     parts: Sequence[Span],
     iterations: int,
     gl_iterations: int,
-) -> Tensor:
+) -> Iterator[Tensor]:
     """Turn the sources' magnitudes into stems, for nets that see the mixture with its phases.
 
-    mixture (batch, channel, bin, frame), magnitudes (source, channel, bin, frame) of each song's part -> as above.
+    Of each song's part the mixture (channel, bin, frame) and magnitudes (source, channel, bin, frame) -> of each song
+    (source, channel, time), silent but for what is used.
     """
-    stems = torch.empty(0)
-    for i, (song, m, part) in enumerate(zip(mixture, magnitudes, parts, strict=True)):
-        x = song[..., part.frames]
+    for (x, m), part in zip(estimates, parts, strict=True):
         said = audible(m, x) if gl_iterations or iterations else m
         if gl_iterations:
             stem = griffin_lim(said, x.expand_as(m), stft, part.length, gl_iterations)
         else:
             stem = stft.inverse(filtered(x, said, iterations), part.length)
-        if not i:  # all have one place from the beginning: they are as large as anything in here
-            stems = stem.new_zeros(len(parts), *stem.shape[:-1], part.chunk)
-        begin, end = part.samples.start, part.samples.stop
-        stems[i, ..., begin:end] = stem[..., begin - part.start : end - part.start]
-    return stems
+        stem[..., : part.samples.start - part.start] = 0
+        stem[..., part.samples.stop - part.start :] = 0
+        yield F.pad(stem, (part.start, part.chunk - part.start - part.length))
+
+
+def gathered(stems: Iterator[Tensor], count: int) -> Tensor:
+    """Put the stems of so many songs, (source, channel, time), in one place: they are as large as anything here."""
+    all_ = torch.empty(0)
+    for i, stem in enumerate(stems):
+        if not i:
+            all_ = stem.new_empty(count, *stem.shape)
+        all_[i] = stem
+    return all_
 
 
 def audible(magnitudes: Tensor, mixture: Tensor) -> Tensor:

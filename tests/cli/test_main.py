@@ -80,3 +80,21 @@ def test_models_show(cli: Cli, tiny: Path) -> None:
 )
 def test_one_line(text: str, shown: str) -> None:
     assert one_line(text) == shown
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["--version"], 0), (["--no-such-option"], 2)])
+def test_a_process_that_is_not_taken_apart_says_all_it_had_to_say(arguments: list[str], code: int) -> None:
+    script = "import atexit; atexit.register(print, 'the last words'); from separate.cli import process; process()"
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert done.stdout == (f"separate {__version__}\n" if not code else "") + "the last words\n"
+    assert bool(done.stderr) == bool(code)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+def test_a_process_whose_output_is_lost_does_not_say_that_all_is_well() -> None:
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, "-m", "separate", "--version"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode
+    assert "No space left on device" in done.stderr

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from separate.models import inference
-from separate.models.inference import Product, gelu, plus, tanh
+from separate.models.inference import Product, Room, gelu, plus, tanh
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
@@ -73,3 +73,21 @@ def test_tanh_does_not_depend_on_other_rows(width: int) -> None:
     for rows in range(1, 7) if width % 32 == 0 else (2, 4):
         assert torch.equal(tanh(x[:rows].clone()), y[:rows])
     assert tanh(torch.tensor([-200.0, 200.0] * 16)).tolist() == [-1, 1] * 16
+
+
+def test_a_room_gives_the_places_that_were_left() -> None:
+    room = Room(12, torch.zeros(1))
+    x, y = room.take(3, 4), room.take(2, 5)
+    assert x.shape == (3, 4)
+    assert y.shape == (2, 5)
+    assert x.data_ptr() != y.data_ptr()
+    room.leave(x[1:], y)  # a part of it is as good
+    again = room.take(12)
+    assert again.data_ptr() == x.data_ptr()
+    room.leave(again, again.view(4, 3))  # somebody else looks at it still
+    room.leave(torch.zeros(12))  # none of ours
+    assert len({x.data_ptr(), y.data_ptr(), room.take(1).data_ptr()}) == 3
+    room.leave(y)
+    room.leave(y)  # once is enough
+    assert room.take(1).data_ptr() == y.data_ptr()
+    assert room.take(1).data_ptr() != y.data_ptr()
