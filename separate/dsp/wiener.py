@@ -68,7 +68,8 @@ def wiener(mixture: Tensor, magnitudes: Tensor, iterations: int = 1) -> Tensor:
         return wiener(mixture.cpu(), magnitudes.cpu(), iterations).to(mixture.device)
     estimates = torch.empty(magnitudes.shape, dtype=mixture.dtype, device=mixture.device)
     songs = mixture.reshape(-1, *mixture.shape[-3:])
-    claims = magnitudes.reshape(-1, *magnitudes.shape[-4:])
+    # A few bins of what has its bins one after the other would be gathered from everywhere.
+    claims = magnitudes.contiguous().view(-1, *magnitudes.shape[-4:])
     for song, claim, estimate in zip(songs, claims, estimates.view(claims.shape), strict=True):
         loudness = _peak_power(song).div(100).clamp_min(QUIET)
         side_by_side(partial(_filter_bins, song, claim, estimate, iterations, loudness), _blocks(claim))
