@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import gc
 import io
@@ -12,8 +13,11 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
+from typing import TypeVar
 
-__all__ = ["hush", "importing", "interruptible", "open_streams", "settle", "tune"]
+__all__ = ["beside", "hush", "importing", "interruptible", "open_streams", "settle", "tune"]
+
+T = TypeVar("T")
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of glibc's mallopt
 KEPT = 2**28  # bytes: larger tensors are given back
@@ -46,6 +50,29 @@ def importing() -> Iterator[None]:
         yield
     finally:
         gc.enable()
+
+
+def beside(work: Callable[[], T]) -> Callable[[], T]:
+    """Begin some work in a thread; return what waits for its result, or works itself if the thread did not.
+
+    Python's `Thread` is waited for until it runs: for ever, if memory runs out at that very moment.
+    """
+    lock = _thread.allocate_lock()
+    found: list[T] = []
+
+    def once() -> T:
+        with lock:
+            if not found:
+                found.append(work())
+            return found[0]
+
+    def quietly() -> None:
+        with contextlib.suppress(Exception):  # whoever waits meets it again
+            once()
+
+    with contextlib.suppress(RuntimeError):  # no thread to be had
+        _thread.start_new_thread(quietly, ())
+    return once
 
 
 def settle() -> Callable[[int], None]:

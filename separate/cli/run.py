@@ -16,8 +16,6 @@ from separate.cli.options import MANY, TALK, Options, option, part, with_options
 from separate.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
     from separate.batch.job import Job, Output, Progress
     from separate.batch.journal import Made, Records
     from separate.batch.mixdown import Mixdown
@@ -29,6 +27,7 @@ __all__ = ["check", "doer", "how_made", "mixdown_of", "output_of", "run_command"
 
 INPUT_HELP = "Songs, folders, quoted patterns such as 'music/**/*.mp3', or - for stdin."
 LIST_HELP = "Inputs from a file, one a line; - is stdin. Can be repeated."
+LARGE = 2**27  # bytes of a checkpoint
 DRY_HELP = "Check songs, disk and names, show what would be done, and stop."
 
 
@@ -74,9 +73,8 @@ def run_command(
     if stdout and len(jobs) > 1:
         raise UsageError("--out - writes one stem of one song, and there are more: choose one")
 
-    from concurrent.futures import ThreadPoolExecutor
-
-    from separate.cli.process import interruptible
+    from separate.checkpoints.resolve import resolve
+    from separate.cli.process import beside, interruptible
     from separate.cli.progress import Reporter
 
     reporter = Reporter(quiet=options.quiet, json=options.json, songs=len(jobs))
@@ -84,13 +82,14 @@ def run_command(
         if dry_run:
             return show_plan(jobs, options, output, reporter)
         # To hash a large checkpoint takes as long as to import torch: one beside the other.
-        made = ThreadPoolExecutor(1).submit(how_made, options)
+        large = resolve(options.model, quiet=True).stat().st_size >= LARGE
+        made = beside(partial(how_made, options)) if large else partial(how_made, options)
         do = doer(options, output, reporter, interrupted)
         return work(jobs, do, made, options, output, reporter)
 
 
 def work(
-    jobs: Sequence[Job], do: Doer, made: Future[Made], options: Options, output: Output, reporter: Reporter
+    jobs: Sequence[Job], do: Doer, made: Callable[[], Made], options: Options, output: Output, reporter: Reporter
 ) -> int:
     """Look at all songs, separate them, and sum up; return the exit code."""
     from separate.audio.url import location
@@ -102,7 +101,7 @@ def work(
 
     out = location(options.out)
     folder = journal_folder(out, options.journal)
-    with Journal(folder, made.result(), out) if not output.stdout else nullcontext() as journal, reporter:
+    with Journal(folder, made(), out) if not output.stdout else nullcontext() as journal, reporter:
         if journal:
             sweep(journal.records, out)
             known = Known(out, journal.records, journal.made, options.existing, options.resume)

@@ -214,10 +214,7 @@ class D2GRU(nn.Module):
         (batch, channel, time) -> for each of the batch, of the frames of its part, the spectrogram (channel, bin,
         frame) and magnitudes (source, channel, bin, frame). To transform a song twice costs less than memory for all.
         """
-        channels = mix.shape[1]
-        frames = self.stft.frames(mix.shape[-1]) + max(self.config.gru_dilation, default=1)
-        room = Room(frames * len(mix) * channels * self.config.width, mix) if inferring(mix) else None
-        hidden = self.deep(self.shallow(mix, room), room)
+        channels, hidden = mix.shape[1], self.hidden(mix)
         answer = self.output.answerer(hidden)
         for song, of, part in zip(mix, torch.split(hidden, channels, 1), parts, strict=True):
             # One frame more to either side, which the last layer hears.
@@ -226,6 +223,13 @@ class D2GRU(nn.Module):
             y = self.parts(said[: part.frames.stop - part.frames.start])
             mixture = self.stft(song)[..., part.frames]
             yield mixture, self.magnitudes(y.movedim(1, 0), mixture)
+
+    def hidden(self, mix: Tensor) -> Tensor:
+        """Run all layers but the last: (batch, channel, time) -> (frame, batch · channel, width)."""
+        batch, channels, length = mix.shape
+        frames = self.stft.frames(length) + max(self.config.gru_dilation, default=1)  # to fill up interleaved sequences
+        room = Room(frames * batch * channels * self.config.width, mix) if inferring(mix) else None
+        return self.deep(self.shallow(mix, room), room)
 
     def shallow(self, mix: Tensor, room: Room | None) -> Tensor:
         """Run what comes before the blocks, where there is room on one song after the other.

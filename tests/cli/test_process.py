@@ -7,14 +7,18 @@ import itertools
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
-from separate.cli.process import LOOK, SETTLED, Tidy, importing, interruptible
+from separate.cli.process import LOOK, SETTLED, Tidy, beside, importing, interruptible
+from separate.errors import OutputError
 
 FAULTS = """
 import resource, sys
@@ -105,3 +109,36 @@ def test_what_a_shell_told_us_to_ignore() -> None:
             check()
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_work_beside_is_done_once_and_waited_for() -> None:
+    begun = threading.Event()
+    done = []
+
+    def work() -> int:
+        begun.set()
+        time.sleep(0.05)
+        done.append(1)
+        return 7
+
+    result = beside(work)
+    assert begun.wait(10)
+    assert result() == result() == 7
+    assert done == [1]
+
+
+def test_work_that_no_thread_did_is_done_by_who_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for start in (lambda *args: None, Mock(side_effect=RuntimeError("can't start new thread"))):
+        monkeypatch.setattr("_thread.start_new_thread", start)
+        result = beside(lambda: "done")
+        assert result() == "done"
+
+
+def test_an_error_of_work_beside_comes_out_where_its_result_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        raise OutputError("no room")
+
+    result = beside(fail)
+    with pytest.raises(OutputError, match="no room"):
+        result()
+    assert capsys.readouterr().err == ""

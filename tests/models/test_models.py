@@ -17,7 +17,7 @@ def test_build_gives_the_architecture_with_its_settings() -> None:
     model = build("d2-gru", SMALL | {"sources": ["voice", "rest"], "gru_dilation": [2, 1], "conv_dilation": [1, 3]})
     assert model.sources == ("voice", "rest")
     assert model.config == D2GRUConfig(**SMALL, sources=("voice", "rest"), gru_dilation=(2, 1), conv_dilation=(1, 3))
-    assert (model.sample_rate, model.segment, model.context, model.sums) == (44100, 20.0, 1.0, True)
+    assert (model.sample_rate, model.segment, model.context, model.sums) == (44100, 20.0, 0.5, True)
 
 
 def test_every_architecture_of_the_table_says_what_the_seam_asks_for() -> None:
