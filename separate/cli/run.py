@@ -73,7 +73,6 @@ def run_command(
     if stdout and len(jobs) > 1:
         raise UsageError("--out - writes one stem of one song, and there are more: choose one")
 
-    from separate.checkpoints.resolve import resolve
     from separate.cli.process import beside, interruptible
     from separate.cli.progress import Reporter
 
@@ -82,8 +81,8 @@ def run_command(
         if dry_run:
             return show_plan(jobs, options, output, reporter)
         # To hash a large checkpoint takes as long as to import torch: one beside the other.
-        large = resolve(options.model, quiet=True).stat().st_size >= LARGE
-        made = beside(partial(how_made, options)) if large else partial(how_made, options)
+        made: Callable[[], Made] = partial(how_made, options)
+        made = beside(made) if is_large(options.model) else made
         do = doer(options, output, reporter, interrupted)
         return work(jobs, do, made, options, output, reporter)
 
@@ -246,6 +245,16 @@ def settings_of(options: Options) -> dict[str, Any]:
         "overlap": options.overlap, "shifts": options.shifts, "batch": options.batch, "wiener": options.wiener,
         "griffin_lim": options.griffin_lim,
     }  # fmt: skip
+
+
+def is_large(model: str) -> bool:
+    """Tell whether a checkpoint is large; if it is gone by now, whoever needs it will say so."""
+    from separate.checkpoints.resolve import resolve
+
+    try:
+        return resolve(model, quiet=True).stat().st_size >= LARGE
+    except OSError:
+        return False
 
 
 def how_made(options: Options) -> Made:
